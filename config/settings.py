@@ -1,0 +1,166 @@
+"""Settings, all from the environment; the defaults are those of one machine on SQLite.
+
+`bin/demo` needs none of them set. What each one means is in docs/settings.md.
+"""
+
+import os
+from pathlib import Path
+
+import dj_database_url
+from csp.constants import NONE, SELF
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = Path(os.environ.get("LANDFALL_VAR", BASE_DIR / "var"))
+
+DEBUG = os.environ.get("LANDFALL_DEBUG") == "1"
+
+
+def _secret(variable: str, filename: str) -> str:
+    """The secret in the environment, else the one that `bin/setup` wrote into var/; empty when there is neither."""
+    if value := os.environ.get(variable):
+        return value
+    file = VAR_DIR / filename
+    return file.read_text().strip() if file.exists() else ""
+
+
+# Without them Django and the sealing refuse to start, each with a sentence: no default key can end up in production.
+SECRET_KEY = _secret("LANDFALL_SECRET_KEY", "secret.key")
+LANDFALL_SEAL_KEYS = [key for key in _secret("LANDFALL_SEAL_KEYS", "seal.keys").replace(",", "\n").split() if key]
+
+ALLOWED_HOSTS = os.environ.get("LANDFALL_HOSTS", "localhost,127.0.0.1,[::1],10.0.2.2").split(",")
+CSRF_TRUSTED_ORIGINS = [origin for origin in os.environ.get("LANDFALL_ORIGINS", "").split(",") if origin]
+
+# People and machines may reach Landfall by different addresses: a virtual machine sees its host as 10.0.2.2.
+LANDFALL_URL = os.environ.get("LANDFALL_URL", "http://127.0.0.1:8600").rstrip("/")
+LANDFALL_MACHINE_URL = os.environ.get("LANDFALL_MACHINE_URL", "http://10.0.2.2:8600").rstrip("/")
+LANDFALL_RESCUE_DIR = Path(os.environ["LANDFALL_RESCUE_DIR"]) if os.environ.get("LANDFALL_RESCUE_DIR") else None
+LANDFALL_IMAGES_DIR = Path(os.environ.get("LANDFALL_IMAGES_DIR", VAR_DIR / "images"))
+LANDFALL_MACHINE_RATE = int(os.environ.get("LANDFALL_MACHINE_RATE", "240"))
+LANDFALL_SLOTS = int(os.environ.get("LANDFALL_SLOTS", "20"))
+# Timeouts are made for real hardware; an emulated machine needs a multiple of them.
+LANDFALL_PATIENCE = float(os.environ.get("LANDFALL_PATIENCE", "1"))
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "channels",
+    "csp",
+    "django_htmx",
+    "bootstrap",
+    "accounts",
+    "servers",
+    "images",
+    "metadata",
+    "deploy",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {
+    "default": dj_database_url.config(default=f"sqlite:///{VAR_DIR / 'landfall.sqlite3'}", conn_max_age=0)
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # IMMEDIATE takes the write lock at BEGIN: a DEFERRED transaction that reads first and then writes cannot wait
+    # for the lock, and fails with 'database is locked' (2,755 times under 20 writers; IMMEDIATE: none).
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+else:
+    # Under ASGI every request may run in another thread: persistent connections leak, a pool does not.
+    DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 20}}
+
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "login"
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+if LANDFALL_URL.startswith("https://"):
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": os.environ.get("LANDFALL_LOG_LEVEL", "INFO")},
+    "loggers": {
+        # paramiko tells of every lost connection with a traceback; the engine says it in one sentence.
+        "paramiko": {"level": "CRITICAL"},
+        # sushy prints request bodies at DEBUG: passwords among them.
+        "sushy": {"level": "WARNING"},
+        "django.channels.server": {"level": "WARNING"},
+    },
+}
