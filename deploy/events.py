@@ -1,0 +1,343 @@
+"""The history of an install as values: events, and the state that they add up to.
+
+Pure: no database, no clock. `fold(events)` is the truth about an install; the columns of its row are a copy of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from functools import reduce
+from typing import Any
+
+Data = Mapping[str, Any]
+
+GENESIS = "0" * 64
+"""The digest before the first event."""
+
+
+class Status(StrEnum):
+    """Where an install stands."""
+
+    QUEUED = "queued"  # waits for a worker
+    RUNNING = "running"  # a worker is at work on a step
+    WAITING = "waiting"  # waits for the machine, or for the next attempt; nobody holds it
+    HELD = "held"  # stopped by ops before a step, until it is released
+    SUCCEEDED = "succeeded"  # somebody can log in
+    FAILED = "failed"  # a step failed for good
+    CANCELLED = "cancelled"  # stopped on request
+
+    @property
+    def is_live(self) -> bool:
+        """Whether something can still happen by itself."""
+        return self not in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+
+
+LIVE = tuple(status for status in Status if status.is_live)
+
+
+class Blame(StrEnum):
+    """Whose a failure is, and so who can mend it."""
+
+    CUSTOMER = "customer"
+    PROVIDER = "provider"
+    HARDWARE = "hardware"
+
+
+class Kind(StrEnum):
+    """What can happen in the life of an install."""
+
+    REQUESTED = "requested"  # somebody confirmed the review: inputs, approved plan
+    PLANNED = "planned"  # the list of steps, chosen once
+    STEP_STARTED = "step_started"  # an attempt at a step began
+    STEP_WAITING = "step_waiting"  # the step waits for something, until a deadline
+    STEP_SUCCEEDED = "step_succeeded"
+    STEP_FAILED = "step_failed"  # with `resume_from` a new attempt follows, else it was the last
+    POWER_CYCLING = "power_cycling"  # about to switch the server: written before, so that nobody does it twice
+    POWER_CYCLED = "power_cycled"
+    RESCUE_READY = "rescue_ready"  # the rescue system called
+    PHONED_HOME = "phoned_home"  # the installed system called
+    CANCEL_REQUESTED = "cancel_requested"
+    CANCELLED = "cancelled"  # at a safe point, after it was requested
+    RETRIED = "retried"  # a failed or cancelled install goes on from a step
+    TAKEN_OVER = "taken_over"  # another worker went on where one vanished
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One immutable row of an install's history; `seq` counts from 1."""
+
+    seq: int
+    kind: Kind
+    at: datetime
+    data: Data = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a step failed, in words for the one who has to mend it."""
+
+    code: str
+    blame: Blame
+    message: str
+    fix: str
+    command: str = ""
+    exit_status: int | None = None
+    tail: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The failure as it stands in an event."""
+        return {
+            "code": self.code,
+            "blame": self.blame.value,
+            "message": self.message,
+            "fix": self.fix,
+            "command": self.command,
+            "exit_status": self.exit_status,
+            "tail": list(self.tail),
+        }
+
+    @classmethod
+    def from_json(cls, data: Data) -> "Failure":
+        """The failure out of an event."""
+        return cls(**{**data, "blame": Blame(data["blame"]), "tail": tuple(data["tail"])})
+
+
+class StepState(StrEnum):
+    """Where a step stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """What became of one step so far."""
+
+    state: StepState = StepState.PENDING
+    attempt: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    waiting_for: str = ""
+    result: Data = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a machine said when it called: the rescue system, or the installed one."""
+
+    at: datetime
+    host_keys: tuple[str, ...]
+    boot_id: str
+    seq: int
+    data: Data
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a history adds up to."""
+
+    status: Status = Status.QUEUED
+    steps: tuple[str, ...] = ()
+    progress: Mapping[str, StepProgress] = field(default_factory=dict)
+    step: str = ""
+    rescue: Call | None = None
+    phone_home: Call | None = None
+    cancel_requested: bool = False
+    cycling_seq: int = 0
+    cycled_seq: int = 0
+    cycles: int = 0
+    failure: Failure | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    seq: int = 0
+
+    def of(self, step: str) -> StepProgress:
+        """What became of a step so far."""
+        return self.progress.get(step, StepProgress())
+
+    def result(self, step: str) -> Data:
+        """What a finished step found out; empty before that."""
+        return self.of(step).result
+
+    def next_step(self) -> str | None:
+        """The first step that is not done; None when all are."""
+        return next((step for step in self.steps if self.of(step).state is not StepState.DONE), None)
+
+    def is_done(self, step: str) -> bool:
+        """Whether a step has succeeded."""
+        return self.of(step).state is StepState.DONE
+
+
+class IllegalEvent(Exception):
+    """An event that cannot follow on this history."""
+
+
+def canonical(event: Event) -> bytes:
+    """The event as bytes that are the same whatever database it was read from."""
+    body = {"seq": event.seq, "kind": event.kind.value, "at": event.at.isoformat(), "data": event.data}
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def digest(previous: str, event: Event) -> str:
+    """The link of the chain: SHA-256 of the predecessor's digest and of the event's canonical JSON."""
+    return hashlib.sha256(previous.encode() + canonical(event)).hexdigest()
+
+
+def fold(events: Iterable[Event]) -> State:
+    """The state that a whole history adds up to; `IllegalEvent` when it cannot have happened."""
+    return reduce(apply, events, State())
+
+
+def apply(state: State, event: Event) -> State:
+    """The state after one more event."""
+    _require(event.seq == state.seq + 1, event, f"it should be number {state.seq + 1}")
+    _require(bool(state.seq) == (event.kind is not Kind.REQUESTED), event, "a history begins with its request, once")
+    return replace(_RULES[event.kind](state, event), seq=event.seq)
+
+
+def _require(condition: bool, event: Event, why: str) -> None:
+    if not condition:
+        raise IllegalEvent(f"event {event.seq} ({event.kind.value}) cannot follow: {why}")
+
+
+def _requested(state: State, event: Event) -> State:
+    return replace(state, started_at=event.at)
+
+
+def _planned(state: State, event: Event) -> State:
+    _require(not state.steps, event, "the steps are chosen once")
+    return replace(state, steps=tuple(event.data["steps"]))
+
+
+def _step_started(state: State, event: Event) -> State:
+    name, attempt = event.data["step"], event.data["attempt"]
+    before = state.of(name)
+    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    _require(name == state.next_step(), event, f"the next step is {state.next_step()}")
+    _require(before.state in (StepState.PENDING, StepState.FAILED), event, "an attempt is still open")
+    _require(attempt == before.attempt + 1, event, f"the next attempt is {before.attempt + 1}")
+    started = StepProgress(StepState.RUNNING, attempt, started_at=event.at)
+    return _with(replace(state, status=Status.RUNNING, step=name), name, started)
+
+
+def _step_waiting(state: State, event: Event) -> State:
+    name, open_ = _open_attempt(state, event)
+    waiting = replace(open_, state=StepState.WAITING, waiting_for=event.data["reason"])
+    return _with(replace(state, status=Status.WAITING), name, waiting)
+
+
+def _step_succeeded(state: State, event: Event) -> State:
+    name, open_ = _open_attempt(state, event)
+    done = replace(
+        open_, state=StepState.DONE, ended_at=event.at, waiting_for="", result=event.data.get("result") or {}
+    )
+    state = _with(replace(state, status=Status.RUNNING), name, done)
+    if state.next_step() is None:
+        return replace(state, status=Status.SUCCEEDED, ended_at=event.at)
+    return state
+
+
+def _step_failed(state: State, event: Event) -> State:
+    name, open_ = _open_attempt(state, event)
+    failure = Failure.from_json(event.data["failure"])
+    failed = replace(open_, state=StepState.FAILED, ended_at=event.at, waiting_for="", failure=failure)
+    state = _with(state, name, failed)
+    if resume_from := event.data.get("resume_from"):
+        return replace(_rewound(state, resume_from), status=Status.WAITING)
+    return replace(state, status=Status.FAILED, failure=failure, ended_at=event.at)
+
+
+def _power_cycling(state: State, event: Event) -> State:
+    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    return replace(state, cycling_seq=event.seq)
+
+
+def _power_cycled(state: State, event: Event) -> State:
+    return replace(state, cycled_seq=event.seq, cycles=state.cycles + 1)
+
+
+def _rescue_ready(state: State, event: Event) -> State:
+    return replace(state, rescue=_call(event))
+
+
+def _phoned_home(state: State, event: Event) -> State:
+    return replace(state, phone_home=_call(event))
+
+
+def _cancel_requested(state: State, event: Event) -> State:
+    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    return replace(state, cancel_requested=True)
+
+
+def _cancelled(state: State, event: Event) -> State:
+    _require(state.cancel_requested, event, "nobody asked for it")
+    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    if state.step and state.of(state.step).state in (StepState.RUNNING, StepState.WAITING):
+        stopped = replace(state.of(state.step), state=StepState.FAILED, ended_at=event.at, waiting_for="")
+        state = _with(state, state.step, stopped)
+    return replace(state, status=Status.CANCELLED, ended_at=event.at)
+
+
+def _retried(state: State, event: Event) -> State:
+    _require(state.status in (Status.FAILED, Status.CANCELLED), event, f"the install is {state.status.value}")
+    _require(event.data["step"] in state.steps, event, "there is no such step")
+    state = _rewound(state, event.data["step"])
+    return replace(state, status=Status.QUEUED, failure=None, ended_at=None, cancel_requested=False)
+
+
+def _taken_over(state: State, event: Event) -> State:
+    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    return state
+
+
+_RULES = {
+    Kind.REQUESTED: _requested,
+    Kind.PLANNED: _planned,
+    Kind.STEP_STARTED: _step_started,
+    Kind.STEP_WAITING: _step_waiting,
+    Kind.STEP_SUCCEEDED: _step_succeeded,
+    Kind.STEP_FAILED: _step_failed,
+    Kind.POWER_CYCLING: _power_cycling,
+    Kind.POWER_CYCLED: _power_cycled,
+    Kind.RESCUE_READY: _rescue_ready,
+    Kind.PHONED_HOME: _phoned_home,
+    Kind.CANCEL_REQUESTED: _cancel_requested,
+    Kind.CANCELLED: _cancelled,
+    Kind.RETRIED: _retried,
+    Kind.TAKEN_OVER: _taken_over,
+}
+
+
+def _open_attempt(state: State, event: Event) -> tuple[str, StepProgress]:
+    name = event.data["step"]
+    progress = state.of(name)
+    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    _require(progress.state in (StepState.RUNNING, StepState.WAITING), event, f"no attempt at {name} is open")
+    _require(event.data["attempt"] == progress.attempt, event, f"the open attempt is {progress.attempt}")
+    return name, progress
+
+
+def _with(state: State, name: str, progress: StepProgress) -> State:
+    return replace(state, progress={**state.progress, name: progress})
+
+
+def _rewound(state: State, step: str) -> State:
+    """The same state with `step` and all after it to be done again; attempts count on."""
+    again: Sequence[str] = state.steps[state.steps.index(step) :]
+    progress = dict(state.progress)
+    for name in again:
+        if name in progress and progress[name].state is not StepState.FAILED:
+            progress[name] = StepProgress(attempt=progress[name].attempt)
+    return replace(state, progress=progress, step=step)
+
+
+def _call(event: Event) -> Call:
+    data = event.data
+    return Call(event.at, tuple(data.get("host_keys", ())), data.get("boot_id", ""), event.seq, data)

@@ -1,0 +1,143 @@
+"""The engine's tables. The events and the log are append-only: triggers in the database see to it."""
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+
+from accounts.models import Project
+from accounts.sealing import SealedField
+from images.models import Image
+from servers.models import Server
+from servers.storage.plan import Plan
+
+from . import events
+from .events import LIVE, Failure, Status
+
+
+class Install(models.Model):
+    """One (re)install of one server: what was asked for, and a projection of its history."""
+
+    # What was asked for; never changed afterwards.
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="installs")
+    server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="installs")
+    image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="installs")
+    hostname = models.CharField(max_length=253)
+    layout = models.JSONField()
+    approved_plan = models.JSONField()
+    ssh_keys = models.JSONField(help_text="[[name, public key line], ...] as they were when it was confirmed")
+    user_data = models.BinaryField(default=b"")
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    # The key pair with which the rescue system is entered: made for this install, forgotten when it ends.
+    private_key = SealedField(blank=True, default="")
+    public_key = models.TextField(blank=True)
+
+    # The projection of the history: `journal.append` alone writes it.
+    status = models.CharField(max_length=10, default=Status.QUEUED, choices=[(s.value, s.value) for s in Status])
+    step = models.CharField(max_length=40, blank=True)
+    attempt = models.PositiveIntegerField(default=0)
+    failure = models.JSONField(null=True, blank=True)
+    step_started_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    last_seq = models.PositiveIntegerField(default=0)
+    digest = models.CharField(max_length=64, default=events.GENESIS)
+
+    # The queue: when a worker should look, and who may write meanwhile.
+    wake_at = models.DateTimeField(null=True, blank=True)
+    lease_token = models.UUIDField(null=True, blank=True)
+    lease_worker = models.CharField(max_length=100, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            # Two installs of one machine at the same time would wipe each other's disks.
+            models.UniqueConstraint(
+                fields=["server"], condition=models.Q(status__in=LIVE), name="one_live_install_per_server"
+            ),
+        ]
+        indexes = [
+            # The worker's question, asked every second: what is due?
+            models.Index(fields=["wake_at"], condition=models.Q(status__in=LIVE), name="install_due"),
+        ]
+
+    def __str__(self) -> str:
+        return f"install {self.uuid} of {self.server_id}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("install", args=[self.uuid])
+
+    @property
+    def is_live(self) -> bool:
+        """Whether something can still happen by itself."""
+        return Status(self.status).is_live
+
+    @property
+    def last_failure(self) -> Failure | None:
+        """Why it failed, when it has."""
+        return Failure.from_json(self.failure) if self.failure else None
+
+    def plan(self) -> Plan:
+        """What was approved to be done to the disks."""
+        return Plan.from_json(self.approved_plan)
+
+    def history(self) -> list[events.Event]:
+        """Every event, oldest first; one query."""
+        return [row.value() for row in self.events.order_by("seq")]
+
+    def state(self) -> events.State:
+        """What the history adds up to; one query."""
+        return events.fold(self.history())
+
+
+class Event(models.Model):
+    """One immutable row of an install's history."""
+
+    install = models.ForeignKey(Install, on_delete=models.PROTECT, related_name="events")
+    seq = models.PositiveIntegerField()
+    kind = models.CharField(max_length=20, choices=[(kind.value, kind.value) for kind in events.Kind])
+    at = models.DateTimeField()
+    data = models.JSONField(default=dict)
+    digest = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["install_id", "seq"]
+        constraints = [
+            # The optimistic lock: of two writers that saw the same history, one writes.
+            models.UniqueConstraint(fields=["install", "seq"], name="one_event_per_number"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.kind}"
+
+    def value(self) -> events.Event:
+        """The row as the value that `fold` takes."""
+        return events.Event(self.seq, events.Kind(self.kind), self.at, self.data)
+
+
+class LogChunk(models.Model):
+    """Whole lines of a step's log, as they came: one row per batch, a few a second at most."""
+
+    install = models.ForeignKey(Install, on_delete=models.PROTECT, related_name="log")
+    step = models.CharField(max_length=40)
+    attempt = models.PositiveIntegerField()
+    offset = models.PositiveBigIntegerField(help_text="of its first byte in the job's log file")
+    size = models.PositiveIntegerField(help_text="bytes in that file")
+    first_line = models.PositiveIntegerField(help_text="number of its first line within the attempt, from 1")
+    text = models.TextField()
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            # A byte of the log is stored once, whoever follows the job.
+            models.UniqueConstraint(fields=["install", "step", "attempt", "offset"], name="one_chunk_per_offset"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.step} {self.attempt} at {self.offset}"
