@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db.models import Q, QuerySet
+from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 
 from .events import LIVE
 from .models import Install
@@ -62,10 +62,11 @@ def renew(leases: Iterable[Lease], now: datetime) -> int:
     return Install.objects.filter(lease_token__in=tokens).update(lease_until=now + LEASE_TIME) if tokens else 0
 
 
-def release(lease: Lease, wake_at: datetime | None) -> bool:
+def release(lease: Lease, wake_at: datetime | None, seen: int) -> bool:
     """Gives the install back, to be looked at again at `wake_at`; False when the lease was lost before.
 
-    A call of the machine may have come since the driver looked: it set `wake_at` to an earlier time, which stays.
+    Where the history has grown past event `seen` (the machine has called meanwhile), its own `wake_at` stays.
     """
     mine = Install.objects.filter(pk=lease.install, lease_token=lease.token)
-    return bool(mine.update(lease_token=None, lease_worker="", lease_until=None, wake_at=wake_at))
+    when = Case(When(last_seq=seen, then=Value(wake_at)), default=F("wake_at"), output_field=DateTimeField())
+    return bool(mine.update(lease_token=None, lease_worker="", lease_until=None, wake_at=when))
