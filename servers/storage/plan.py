@@ -1,7 +1,7 @@
 """What will be done to the disks, exactly: every partition, array, file system and UUID, before anything is wiped.
 
-A plan is a value. It is shown, approved, stored with the install, rendered into commands (`render`), drawn (`draw`) and,
-when all is done, compared with what is really there. Sizes and offsets are in bytes.
+A plan is a value. It is shown, approved, stored with the install, rendered into commands (`render`), drawn (`draw`)
+and, when all is done, compared with what is really there. Sizes and offsets are in bytes.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class ImageNeeds:
 
     @property
     def root_floor(self) -> int:
-        """The smallest root that the image can live in: its files, what ext4 takes for itself, and room for a new initramfs."""
+        """The smallest root that the image can live in: its files, what ext4 takes for itself, a new initramfs."""
         return align_up(self.root_bytes + self.root_bytes // 8 + 256 * MIB)
 
 

@@ -1,4 +1,4 @@
-"""Which disks are used, which are erased, which are kept; and all that speaks against it, said before anything is lost."""
+"""Which disks are used, erased and kept; and all that speaks against it, said before anything is lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from servers.storage.sizes import MIB, human_disk
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The disks of a machine, sorted: `used` carry the layout, `spare` are erased and left empty, `kept` stay as they are.
+    """The disks of a machine, sorted: `used` carry the layout, `spare` are erased and left empty, `kept` stay.
 
     `asked` are those of the kept ones that the layout names. `layout` is what can be had on the used disks.
     """
@@ -95,7 +95,7 @@ def _lowered(layout: Layout, disks: Sequence[Disk]) -> tuple[Layout, tuple[str, 
 
 
 def _check_kept(kept: Sequence[Disk], erased: Sequence[Disk]) -> None:
-    """PlanImpossible when a disk that stays would spoil the new system, or would be spoilt by the erasing of another."""
+    """PlanImpossible when a disk that stays would spoil the new system, or be spoilt by the erasing of another."""
     for disk in kept:
         if disk.config_drive:
             raise PlanImpossible(
