@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import lzma
 import tarfile
 from pathlib import Path
 
 from . import cpio, recipe
-from .workshop import BuildFailed, Progress, build_once, cache_folder, content_key, recipe_files, require, run
+from .workshop import (
+    BuildFailed,
+    Progress,
+    build_once,
+    cache_folder,
+    content_key,
+    recipe_files,
+    require,
+    run,
+    write_tree_tar,
+)
 
 HERE = Path(__file__).parent
 
@@ -36,7 +45,11 @@ def build(scratch: Path, progress: Progress) -> Path:
     """The finished folder, made inside `scratch`."""
     progress("rescue system: unpacking Debian packages")
     extra, root = scratch / "extra.tar", scratch / "root.tar"
-    write_extra_files(extra)
+    write_tree_tar(
+        extra,
+        {"": HERE / "tree", "usr/local/lib/landfall/inside": HERE / "inside"},
+        {"landfall-customize": HERE / "customize.sh"},
+    )
     run(recipe.mmdebstrap(extra, root), progress)
 
     progress("rescue system: packing")
@@ -56,23 +69,6 @@ def build(scratch: Path, progress: Progress) -> Path:
             cpio.write(initramfs(tar, squashfs.read_bytes()), output)
     write_manifest(finished)
     return finished
-
-
-def write_extra_files(path: Path) -> None:
-    """A tar of our own files for the new root: `tree`, the service's package, and the script that finishes it."""
-    with tarfile.open(path, "w") as tar:
-        for file in recipe_files(HERE / "tree"):
-            _add(tar, str(file.relative_to(HERE / "tree")), file)
-        for file in recipe_files(HERE / "inside"):
-            _add(tar, f"usr/local/lib/landfall/inside/{file.name}", file)
-        _add(tar, "landfall-customize", HERE / "customize.sh")
-
-
-def _add(tar: tarfile.TarFile, name: str, file: Path) -> None:
-    """One file, owned by root whoever builds; of the mode only 'executable' is kept, as in git."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = file.stat().st_size, 0o755 if file.stat().st_mode & 0o100 else 0o644
-    tar.addfile(info, io.BytesIO(file.read_bytes()))
 
 
 def initramfs(root: tarfile.TarFile, squashfs: bytes) -> list[cpio.Entry]:

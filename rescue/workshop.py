@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +47,21 @@ def recipe_files(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and not path.name.endswith(("~", ".pyc"))
     )
+
+
+def write_tree_tar(path: Path, folders: Mapping[str, Path], files: Mapping[str, Path]) -> None:
+    """A tar of our own files for a new root: the folders' contents and single files, each under the name given.
+
+    Everything belongs to root whoever builds; of the mode only 'executable' is kept, as in git.
+    """
+    placed = dict(files)
+    for name, folder in folders.items():
+        placed |= {str(Path(name) / file.relative_to(folder)): file for file in recipe_files(folder)}
+    with tarfile.open(path, "w") as tar:
+        for name, file in sorted(placed.items()):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = file.stat().st_size, 0o755 if file.stat().st_mode & 0o100 else 0o644
+            tar.addfile(info, io.BytesIO(file.read_bytes()))
 
 
 def require(tools: Mapping[str, str], keyring: Path = KEYRING) -> None:

@@ -1,0 +1,27 @@
+"""`python -m images.factory NAME`: builds the image, or finds it, and prints its path."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rescue.workshop import BuildFailed
+
+from .build import ensure
+from .recipe import RECIPES
+
+
+def main() -> int:
+    """The path on standard output, progress on standard error; 1 when it cannot be built."""
+    parser = argparse.ArgumentParser(prog="python -m images.factory", description=__doc__)
+    parser.add_argument("name", choices=sorted(RECIPES), nargs="?", default="debian-12")
+    try:
+        print(ensure(parser.parse_args().name, lambda line: print(line, file=sys.stderr)))
+    except BuildFailed as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
