@@ -7,6 +7,7 @@ from accounts.models import Project
 from accounts.sealing import SealedField
 
 from . import facts
+from .values import from_plain
 
 
 class PowerControl(models.TextChoices):
@@ -99,4 +100,4 @@ class Disk(models.Model):
 
     def fact(self) -> facts.Disk:
         """The disk as the planner takes it."""
-        return facts.disk_from_json(self.detail)
+        return from_plain(facts.Disk, self.detail)
