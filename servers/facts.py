@@ -147,6 +147,20 @@ def from_json(data: object) -> Facts:
         raise FactsRefused(f"The stored facts cannot be read: {error}.") from error
 
 
+def disk_to_json(disk: Disk) -> dict[str, Any]:
+    """One disk as plain JSON values; `disk_from_json` reads it back equal."""
+    plain: dict[str, Any] = to_plain(disk)
+    return plain
+
+
+def disk_from_json(data: object) -> Disk:
+    """The disk that `disk_to_json` wrote; FactsRefused when it did not."""
+    try:
+        return from_plain(Disk, data)
+    except NotThisShape as error:
+        raise FactsRefused(f"The stored disk cannot be read: {error}.") from error
+
+
 def known_serial(serial: str) -> str:
     """The serial number, or nothing where the vendor left a filler text in its place."""
     serial = serial.strip()
