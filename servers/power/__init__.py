@@ -15,7 +15,7 @@ class HasBmc(Protocol):
     """What of a server decides how its power is driven."""
 
     @property
-    def power_control(self) -> str: ...
+    def power_driver(self) -> str: ...
     @property
     def bmc_url(self) -> str: ...
     @property
@@ -40,7 +40,7 @@ def driver(bmc: Bmc | None) -> PowerDriver:
 
 def power_of(server: HasBmc) -> PowerDriver:
     """The driver for a server of the inventory; PowerError when what is on record about its BMC cannot be used."""
-    if server.power_control == "manual":
+    if server.power_driver == "manual":
         return driver(None)
     password = server.bmc_password or Secret("")
     return driver(Bmc(server.bmc_url, server.bmc_system, server.bmc_user, password, server.bmc_verify_tls))
