@@ -22,12 +22,12 @@ def rescue_script(machine_url: str, kernel_args: str, token: Secret, mac: str) -
     Until it has loaded, the machine asks anew for its script: it then gets a fresh token, or the disk if an operator
     has changed the decision in the meantime.
     """
-    arguments = _kernel_arguments(kernel_args)
+    arguments = f"{_kernel_arguments(kernel_args)} landfall.url={machine_url} landfall.token={token.reveal()}"
     return f"""\
 #!ipxe
 echo Landfall: starting the rescue system
 imgfree
-kernel {machine_url}/boot/files/{KERNEL} {arguments} landfall.url={machine_url} landfall.token={token.reveal()} || goto again
+kernel {machine_url}/boot/files/{KERNEL} {arguments} || goto again
 initrd {machine_url}/boot/files/{INITRD} || goto again
 boot || goto again
 

@@ -51,10 +51,9 @@ def iso(files: Mapping[str, bytes]) -> bytes:
     out = io.BytesIO()
     image.write_fp(out)
     image.close()
-    if len(out.getvalue()) > LARGEST:
-        raise ConfigDriveTooLarge(
-            f"The config drive would have {len(out.getvalue()):,} bytes, at most {LARGEST:,} fit. Shorten the user data."
-        )
+    size = len(out.getvalue())
+    if size > LARGEST:
+        raise ConfigDriveTooLarge(f"The config drive would have {size:,} bytes, at most {LARGEST:,} fit. Shorten it.")
     return _undated(out.getvalue())
 
 
