@@ -48,7 +48,9 @@ class Membership(models.Model):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["user", "project"], name="one_membership_per_person_and_project")]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "project"], name="one_membership_per_person_and_project")
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} in {self.project}"

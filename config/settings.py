@@ -91,9 +91,7 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {
-    "default": dj_database_url.config(default=f"sqlite:///{VAR_DIR / 'landfall.sqlite3'}", conn_max_age=0)
-}
+DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{VAR_DIR / 'landfall.sqlite3'}", conn_max_age=0)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # IMMEDIATE takes the write lock at BEGIN: a DEFERRED transaction that reads first and then writes cannot wait
     # for the lock, and fails with 'database is locked' (2,755 times under 20 writers; IMMEDIATE: none).

@@ -25,17 +25,21 @@ class Server(models.Model):
     vendor = models.CharField(max_length=100, blank=True)
     product = models.CharField(max_length=100, blank=True)
     serial = models.CharField(
-        max_length=100, blank=True, help_text="As the firmware reports it. An install stops when another machine answers."
+        max_length=100,
+        blank=True,
+        help_text="As the firmware reports it. An install stops when another machine answers.",
     )
     firmware = models.CharField(max_length=4, choices=[(f.value, f.value.upper()) for f in facts.Firmware])
     cpus = models.PositiveIntegerField(default=0)
     memory_bytes = models.PositiveBigIntegerField(default=0)
     address = models.CharField(max_length=253, help_text="Where SSH reaches it: an IP address or a name")
     ssh_port = models.PositiveIntegerField(default=22)
-    power_control = models.CharField(max_length=10, choices=PowerControl.choices, default=PowerControl.REDFISH)
+    power_driver = models.CharField(max_length=10, choices=PowerControl.choices, default=PowerControl.REDFISH)
     bmc_url = models.URLField(blank=True, help_text="For instance https://192.0.2.40")
     bmc_system = models.CharField(
-        max_length=200, blank=True, help_text="Redfish system, for instance /redfish/v1/Systems/1; blank where there is one"
+        max_length=200,
+        blank=True,
+        help_text="Redfish system, for instance /redfish/v1/Systems/1; blank where there is one",
     )
     bmc_user = models.CharField(max_length=100, blank=True)
     bmc_password = SealedField(blank=True, default="")

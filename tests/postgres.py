@@ -1,0 +1,97 @@
+"""A PostgreSQL server that lives as long as the tests: its own cluster, in its own folder, on a socket alone."""
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+USER = "landfall"
+# Nothing of it has to outlive a power cut.
+_OPTIONS = ("listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
+
+
+class NoPostgres(Exception):
+    """There is no server to start; the message says how to get one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A running server; `folder` holds its socket."""
+
+    folder: Path
+
+    def url(self, database: str) -> str:
+        """`DATABASE_URL` of one of its databases, for a process of its own."""
+        return f"postgres://{USER}@{quote(str(self.folder), safe='')}/{database}"
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A fresh, empty server; gone afterwards, and gone too when the tests are killed."""
+    # A path that the user postgres can reach, and short: a socket's name has 107 bytes at most.
+    folder = Path(tempfile.mkdtemp(prefix="landfall-pg-", dir="/tmp"))
+    try:
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("postgres")
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        data = folder / "data"
+        _run("initdb", f"--pgdata={data}", f"--username={USER}", "--auth=trust", "--encoding=UTF8", "--no-sync",
+             "--locale=C.UTF-8")  # fmt: skip
+        settings = [f"--{option}" for option in (*_OPTIONS, f"unix_socket_directories={folder}")]
+        with (folder / "log").open("w") as log:
+            command = _command("postgres", "-D", str(data), *settings)
+            # In a session of its own: a Ctrl-C is for the tests, which still have to close their connections.
+            server = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, start_new_session=True)
+        try:
+            _wait_for(server, folder)
+            yield Cluster(folder)
+        finally:
+            server.send_signal(signal.SIGQUIT)  # at once: nothing in it is to be kept
+            server.wait(timeout=30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(server: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            psycopg.connect(host=str(folder), user=USER, dbname="postgres").close()
+            return
+        except psycopg.OperationalError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise NoPostgres(f"PostgreSQL did not start:\n{(folder / 'log').read_text()}") from None
+            time.sleep(0.05)
+
+
+def _run(*arguments: str) -> None:
+    done = subprocess.run(_command(*arguments), cwd="/", capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoPostgres(f"{arguments[0]} failed:\n{done.stdout}{done.stderr}")
+
+
+def _command(program: str, *arguments: str) -> list[str]:
+    """The command, as a user that PostgreSQL accepts (it refuses root), ended by the kernel when we end."""
+    become = ["--reuid=postgres", "--regid=postgres", "--init-groups"] if os.geteuid() == 0 else []
+    return ["setpriv", *become, "--pdeathsig=INT", str(_programs() / program), *arguments]
+
+
+def _programs() -> Path:
+    """The folder of the newest PostgreSQL that is installed: Debian keeps it off the PATH."""
+    found = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if (path / "initdb").exists()]
+    if found:
+        return max(found, key=lambda path: int(re.sub(r"\D", "", path.parent.name) or 0))
+    if initdb := shutil.which("initdb"):
+        return Path(initdb).resolve().parent
+    raise NoPostgres("PostgreSQL is not installed: `bin/setup --test` does it.")
