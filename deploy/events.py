@@ -121,6 +121,7 @@ class StepProgress:
 
     state: StepState = StepState.PENDING
     attempt: int = 0
+    started_seq: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
     waiting_for: str = ""
@@ -141,7 +142,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a history adds up to."""
+    """What a history adds up to. `cycling` and `cycled` are the numbers of the events that tell of power cycles."""
 
     status: Status = Status.QUEUED
     steps: tuple[str, ...] = ()
@@ -150,9 +151,8 @@ class State:
     rescue: Call | None = None
     phone_home: Call | None = None
     cancel_requested: bool = False
-    cycling_seq: int = 0
-    cycled_seq: int = 0
-    cycles: int = 0
+    cycling: tuple[int, ...] = ()
+    cycled: tuple[int, ...] = ()
     failure: Failure | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -223,7 +223,7 @@ def _step_started(state: State, event: Event) -> State:
     _require(name == state.next_step(), event, f"the next step is {state.next_step()}")
     _require(before.state in (StepState.PENDING, StepState.FAILED), event, "an attempt is still open")
     _require(attempt == before.attempt + 1, event, f"the next attempt is {before.attempt + 1}")
-    started = StepProgress(StepState.RUNNING, attempt, started_at=event.at)
+    started = StepProgress(StepState.RUNNING, attempt, started_seq=event.seq, started_at=event.at)
     return _with(replace(state, status=Status.RUNNING, step=name), name, started)
 
 
@@ -256,11 +256,11 @@ def _step_failed(state: State, event: Event) -> State:
 
 def _power_cycling(state: State, event: Event) -> State:
     _require(state.status.is_live, event, f"the install has {state.status.value}")
-    return replace(state, cycling_seq=event.seq)
+    return replace(state, cycling=(*state.cycling, event.seq))
 
 
 def _power_cycled(state: State, event: Event) -> State:
-    return replace(state, cycled_seq=event.seq, cycles=state.cycles + 1)
+    return replace(state, cycled=(*state.cycled, event.seq))
 
 
 def _rescue_ready(state: State, event: Event) -> State:

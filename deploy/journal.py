@@ -58,6 +58,7 @@ def projection(state: events.State) -> dict[str, Any]:
         "step": state.step,
         "attempt": current.attempt,
         "failure": state.failure.to_json() if state.failure else None,
+        "cancel_requested": state.cancel_requested,
         "step_started_at": current.started_at,
         "started_at": state.started_at,
         "ended_at": state.ended_at,

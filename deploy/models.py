@@ -41,6 +41,7 @@ class Install(models.Model):
     step = models.CharField(max_length=40, blank=True)
     attempt = models.PositiveIntegerField(default=0)
     failure = models.JSONField(null=True, blank=True)
+    cancel_requested = models.BooleanField(default=False)
     step_started_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)

@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 ('memory_bytes', models.PositiveBigIntegerField(default=0)),
                 ('address', models.CharField(help_text='Where SSH reaches it: an IP address or a name', max_length=253)),
                 ('ssh_port', models.PositiveIntegerField(default=22)),
-                ('power_control', models.CharField(choices=[('redfish', 'Redfish: the BMC does it'), ('manual', 'By hand: somebody is told what to do')], default='redfish', max_length=10)),
+                ('power_driver', models.CharField(choices=[('redfish', 'Redfish: the BMC does it'), ('manual', 'By hand: somebody is told what to do')], default='redfish', max_length=10)),
                 ('bmc_url', models.URLField(blank=True, help_text='For instance https://192.0.2.40')),
                 ('bmc_system', models.CharField(blank=True, help_text='Redfish system, for instance /redfish/v1/Systems/1; blank where there is one', max_length=200)),
                 ('bmc_user', models.CharField(blank=True, max_length=100)),

@@ -1,0 +1,42 @@
+import threading
+from typing import Any
+
+from daphne.endpoints import build_endpoint_description_strings
+from daphne.server import Server
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from deploy.worker import Worker
+
+
+class Command(BaseCommand):
+    help = "Serves the pages and the machines' calls, and drives installs, in one process."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
+        parser.add_argument("--port", type=int, default=8600)
+        parser.add_argument("--no-worker", action="store_true", help="pages only; `manage.py worker` drives installs")
+        parser.add_argument("--slots", type=int, default=settings.LANDFALL_SLOTS, help="installs driven at once")
+
+    def handle(self, *args: Any, bind: str, port: int, no_worker: bool, slots: int, **options: Any) -> None:
+        # Imported late: the ASGI module sets Django up, and the consumers with it.
+        from config.asgi import application
+
+        worker = None if no_worker else Worker(slots)
+        thread = threading.Thread(target=worker.run, name="worker") if worker else None
+        if thread:
+            thread.start()
+        self.stdout.write(f"Landfall listens on {settings.LANDFALL_URL}")
+        try:
+            Server(
+                application=application,
+                endpoints=build_endpoint_description_strings(host=bind, port=port),
+                server_name="landfall",
+                # A page that is being served when the process is told to stop gets this long to finish.
+                application_close_timeout=3,
+                verbosity=0,
+            ).run()
+        finally:
+            if worker and thread:
+                worker.stop()
+                thread.join()

@@ -1,0 +1,174 @@
+"""What a step is: what it does, how long it may take, how often it is tried, and what follows when it breaks.
+
+A remote step is a pure generator of commands. A control step is a function that looks at the install and returns
+`Done`, or `WaitUntil`; while it waits, the install holds no thread, no connection and no lease.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from accounts.secret import Secret
+from images.flavours import Flavour
+from servers.facts import Facts
+from servers.power import Target
+from servers.storage.plan import Plan
+
+from .commands import Command
+from .events import Blame, Failure, State
+
+RUN = "/run/landfall"
+TARGET = f"{RUN}/target"
+"""Where the new system's tree is mounted while it is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """The image as the rescue system fetches it."""
+
+    name: str
+    url: str
+    sha256: str
+    size: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a system is registered with."""
+
+    organisation: str
+    activation_key: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything that the commands of an install depend on: the same context gives the same commands."""
+
+    install: UUID
+    hostname: str
+    plan: Plan
+    image: ImageSource
+    flavour: Flavour
+    config_drive: Mapping[str, bytes]
+    machine_url: str
+    fetch_token: Secret
+    phone_home_token: Secret
+    registration: Registration | None = None
+
+
+class StepFailed(Exception):
+    """The step cannot be done; with `final` trying again would change nothing."""
+
+    def __init__(self, failure: Failure, *, final: bool = False) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.final = final
+
+
+def failed(code: str, blame: Blame, message: str, fix: str, *, final: bool = False) -> StepFailed:
+    """The exception that says why, whose it is and what to do next."""
+    return StepFailed(Failure(code, blame, message, fix), final=final)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The step is done; the result goes into the history."""
+
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Nothing to do until `look_at`, unless a machine calls before. `next` says what will be done if none does."""
+
+    look_at: datetime
+    reason: str
+    next: str = ""
+
+
+Outcome = Done | WaitUntil
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server's SSH is reached."""
+
+    host: str
+    port: int
+
+
+class Control(Protocol):
+    """What a control step may see and do: the engine's side of it is `deploy.driver`."""
+
+    state: State
+    context: Context
+    now: datetime
+    deadline: datetime
+    address: Address
+    expected_serial: str
+    expected_macs: frozenset[str]
+
+    def say(self, text: str) -> None:
+        """Writes a line of Landfall's own into the step's log."""
+
+    def run_job(self) -> bytes:
+        """Runs the step's commands on the rescue system, or goes on following them; what they gave as result."""
+
+    def boot_into_rescue(self) -> None:
+        """From its next network boot on the server gets the rescue system."""
+
+    def boot_from_disk(self) -> None:
+        """From its next network boot on the server is sent to its own disk."""
+
+    def power_cycle(self, target: Target, *, persistent: bool = False) -> str:
+        """Restarts the server, with a word to its BMC what to boot; what a person has to do, when nobody else can."""
+
+    def replan(self, facts: Facts) -> Plan:
+        """The plan that the request gives for these facts."""
+
+    def remember_facts(self, facts: Facts) -> None:
+        """Brings the inventory up to what was seen."""
+
+    def host_key(self) -> str | None:
+        """The SSH host key that answers at the server's address now; None when nobody does."""
+
+    def still_in_rescue(self) -> bool:
+        """Whether the rescue system that called us still answers."""
+
+
+Generator = Callable[[Context], Iterator[Command]]
+Perform = Callable[[Control], Outcome]
+
+
+def run_commands(control: Control) -> Outcome:
+    """What a step does that is nothing but its commands."""
+    control.run_job()
+    return Done()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One named phase of an install, with all that the engine has to know of it."""
+
+    name: str
+    title: str
+    timeout: timedelta
+    retries: int
+    after_crash: str
+    cancellable: bool
+    perform: Perform
+    commands: Generator | None = None
+    on_timeout: Failure | None = None
+
+    def timed_out(self, limit: timedelta) -> Failure:
+        """The failure when the time is up."""
+        minutes = limit.total_seconds() / 60
+        return self.on_timeout or Failure(
+            "step-timeout",
+            Blame.PROVIDER,
+            f"{self.title} was not done after {minutes:.0f} minutes.",
+            "Look at the last lines of its log, then try again.",
+        )

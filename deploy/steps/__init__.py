@@ -1,0 +1,28 @@
+"""The thirteen steps of an install, in order."""
+
+from ..step import Step
+from .bootable import BOOTABLE
+from .config_drive import CONFIG_DRIVE
+from .copying import COPY, MOUNT
+from .disks import PARTITION, PLAN, WIPE
+from .finish import PHONE_HOME, REBOOT, VERIFY
+from .licence import LICENCE
+from .rescue import INSPECT, RESCUE
+
+_ORDER = (
+    RESCUE, INSPECT, PLAN, WIPE, PARTITION, CONFIG_DRIVE, MOUNT, COPY, BOOTABLE, LICENCE, REBOOT, PHONE_HOME, VERIFY,
+)  # fmt: skip
+
+STEPS: dict[str, Step] = {step.name: step for step in _ORDER}
+"""Every step by its name, in the order in which they are done."""
+
+POINT_OF_NO_RETURN = WIPE.name
+"""From this step on the disks are not what they were."""
+
+
+def steps_for(*, licensed: bool) -> tuple[str, ...]:
+    """The names of the steps of an install: chosen once, when it is requested."""
+    return tuple(name for name in STEPS if licensed or name != LICENCE.name)
+
+
+__all__ = ["POINT_OF_NO_RETURN", "STEPS", "steps_for"]

@@ -1,0 +1,96 @@
+"""Steps 1 and 2: into the rescue system, and is it the right machine?"""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+from servers.facts import FactsRefused, parse_facts, to_json, wrong_machine
+from servers.power import Target
+
+from ..commands import Command, run
+from ..events import Blame, Failure
+from ..step import Context, Control, Done, Outcome, Step, WaitUntil, failed
+
+
+def rescue(control: Control) -> Outcome:
+    """The server, booted from the network into the rescue system, has called.
+
+    When it does not call in half of the time it is restarted once more, and told to boot from the network for good:
+    some BMCs forget a boot order that is meant for one start.
+    """
+    state = control.state
+    attempt = state.of(RESCUE.name)
+    assert attempt.started_at  # the engine starts an attempt before it performs it
+    if state.rescue and state.rescue.seq > attempt.started_seq:
+        control.say(f"The rescue system has called. Its SSH host key is {state.rescue.host_keys[0]}")
+        return Done({"boot_id": state.rescue.boot_id, "host_keys": list(state.rescue.host_keys)})
+    halfway = attempt.started_at + (control.deadline - attempt.started_at) / 2
+    cycles = sum(seq > attempt.started_seq for seq in state.cycling)
+    hands = ""
+    if cycles == 0:
+        control.boot_into_rescue()
+        hands = control.power_cycle(Target.NETWORK)
+    elif cycles == 1 and control.now >= halfway:
+        control.say("The rescue system has not called: once more, with the network as the boot device for good.")
+        hands = control.power_cycle(Target.NETWORK, persistent=True)
+        cycles = 2
+    if cycles < 2:
+        return WaitUntil(halfway, hands or "the server to call from rescue", "power cycle again")
+    return WaitUntil(control.deadline, hands or "the server to call from rescue", "give up")
+
+
+RESCUE = Step(
+    "rescue",
+    title="Rescue",
+    timeout=timedelta(minutes=15),
+    retries=1,
+    after_crash="rescue",
+    cancellable=True,
+    perform=rescue,
+    on_timeout=Failure(
+        "rescue-silent",
+        Blame.HARDWARE,
+        "The rescue system never called.",
+        "Look at the server's console: does it boot from the network, get an address, and reach Landfall's machine URL? "
+        "Mend that, then try again; nothing on its disks was changed.",
+    ),
+)
+
+
+def look_inside(ctx: Context) -> Iterator[Command]:
+    """What the rescue system sees of the machine, as JSON."""
+    yield run("landfall-facts", result=True)
+    # For whoever reads the log: the same in the words of the usual tools.
+    yield run("lsblk", "--output", "NAME,SIZE,TYPE,LOG-SEC,MODEL,SERIAL,FSTYPE,LABEL", may_fail=True)
+    yield run("ip", "-brief", "link", may_fail=True)
+
+
+def inspect(control: Control) -> Outcome:
+    """The machine is the right one, and its facts are in the inventory."""
+    try:
+        facts = parse_facts(json.loads(control.run_job()))
+    except (ValueError, FactsRefused) as error:
+        raise failed(
+            "facts-unreadable", Blame.PROVIDER, f"What the rescue system said of the machine cannot be read: {error}",
+            "Rebuild the rescue system (python -m rescue), then try again.", final=True,
+        ) from error  # fmt: skip
+    if why := wrong_machine(control.expected_serial, control.expected_macs, facts):
+        raise failed(
+            "wrong-machine", Blame.PROVIDER, why,
+            "Correct the serial number and the MAC addresses in the inventory, or the cabling; nothing was changed.",
+            final=True,
+        )  # fmt: skip
+    control.remember_facts(facts)
+    return Done({"facts": to_json(facts)})
+
+
+INSPECT = Step(
+    "inspect",
+    title="Inspect",
+    timeout=timedelta(minutes=3),
+    retries=2,
+    after_crash="inspect",
+    cancellable=True,
+    perform=inspect,
+    commands=look_inside,
+)
