@@ -54,12 +54,8 @@ def build(scratch: Path, progress: Progress) -> Path:
 
     progress("rescue system: packing")
     squashfs = scratch / "rescue.squashfs"
-    run(
-        ["sqfstar", "-comp", "zstd", "-b", "128K", "-quiet", "-no-progress", str(squashfs)]
-        + list(recipe.NOT_PACKED),
-        progress,
-        stdin=root,
-    )
+    pack = ["sqfstar", "-comp", "zstd", "-b", "128K", "-quiet", "-no-progress", str(squashfs)]
+    run([*pack, *recipe.NOT_PACKED], progress, stdin=root)
     finished = scratch / "finished"
     finished.mkdir()
     with tarfile.open(root) as tar:

@@ -34,7 +34,7 @@ def character_device(name: str, major: int, minor: int) -> Entry:
 
 
 def write(entries: Sequence[Entry], output: BinaryIO) -> None:
-    """The archive, trailer included; everything belongs to root and carries no time, so equal input gives equal bytes."""
+    """The archive with its trailer; everything belongs to root and carries no time: equal input gives equal bytes."""
     for inode, entry in enumerate(entries, start=1):
         _write_entry(inode, entry, output)
     _write_entry(0, Entry("TRAILER!!!", 0), output)

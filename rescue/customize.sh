@@ -18,10 +18,19 @@ systemctl mask --quiet \
     systemd-pcrphase.service systemd-pcrphase-sysinit.service systemd-pcrmachine.service systemd-ask-password-wall.path \
     systemd-ask-password-console.path keyboard-setup.service console-setup.service ssh.socket \
     sys-kernel-debug.mount sys-kernel-tracing.mount dev-mqueue.mount dev-hugepages.mount \
-    sshd-unix-local.socket sshd-vsock.socket 2>/dev/null
+    ldconfig.service modprobe@configfs.service modprobe@fuse.service sys-kernel-config.mount \
+    sys-fs-fuse-connections.mount systemd-udev-load-credentials.service systemd-networkd-persistent-storage.service \
+    systemd-remount-fs.service sshd-unix-local.socket sshd-vsock.socket 2>/dev/null
 systemctl disable --quiet ssh.service 2>/dev/null || true
 systemctl enable --quiet systemd-networkd.service systemd-resolved.service landfall-rescue.service
 systemctl set-default --quiet multi-user.target
+
+mkdir -p /etc/systemd/system-generators
+for generator in systemd-ssh-generator systemd-gpt-auto-generator systemd-getty-generator systemd-tpm2-generator \
+    systemd-hibernate-resume-generator systemd-cryptsetup-generator systemd-integritysetup-generator \
+    systemd-veritysetup-generator systemd-bless-boot-generator; do
+    ln -sf /dev/null "/etc/systemd/system-generators/$generator"
+done
 
 # nothing on the disks may come alive: they are about to be wiped
 for rule in 64-md-raid-assembly.rules 69-lvm.rules; do

@@ -6,7 +6,8 @@ from pathlib import Path
 
 SUITE = "trixie"
 
-KERNEL_ARGS = "initrd=initrd.img console=tty0 console=ttyS0,115200 quiet loglevel=4 systemd.show_status=no net.ifnames=0"
+# UEFI: iPXE hands the initramfs over by its name; the last console is the one of serial-over-LAN
+KERNEL_ARGS = "initrd=initrd.img console=tty0 console=ttyS0,115200 quiet systemd.show_status=no net.ifnames=0"
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "sqfstar": "squashfs-tools", "nice": "coreutils"}
 
@@ -35,7 +36,7 @@ EXCLUDED = (
     *(
         f"/usr/lib/modules/*/kernel/{part}/*"
         for part in (
-            "sound", "drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/bluetooth", "drivers/staging",
+            "sound", "arch/x86/kvm", "drivers/watchdog", "drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/bluetooth", "drivers/staging",
             "drivers/iio", "drivers/comedi", "drivers/infiniband", "drivers/net/can", "drivers/net/hamradio",
             "drivers/net/wwan", "drivers/net/ieee802154", "drivers/nfc", "drivers/isdn", "drivers/video",
             "drivers/input/touchscreen", "drivers/input/joystick", "drivers/input/tablet", "drivers/platform",

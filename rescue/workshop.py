@@ -65,7 +65,7 @@ def write_tree_tar(path: Path, folders: Mapping[str, Path], files: Mapping[str, 
 
 
 def require(tools: Mapping[str, str], keyring: Path = KEYRING) -> None:
-    """Nothing, when every tool (command -> Debian package) is on this host; otherwise BuildFailed with the apt command."""
+    """Nothing, when this host has every tool (command -> Debian package); else BuildFailed with the apt command."""
     search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     missing = {package: command for command, package in tools.items() if not shutil.which(command, path=search)}
     if not keyring.exists():
@@ -87,7 +87,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def build_once(target: Path, make: Callable[[Path], Path], progress: Progress) -> Path:
-    """`target`, made by `make(scratch) -> finished path` if it was not there; never half of it, and never twice at once."""
+    """`target`, made by `make(scratch) -> finished path` if it was not there; never half of it, never twice at once."""
     if target.exists():
         return target
     with locked(target.parent / f".{target.name}.lock"):

@@ -92,14 +92,15 @@ def mmdebstrap(recipe: Recipe, extra_files: Path, output: Path) -> list[str]:
 def pack_script(recipe: Recipe) -> str:
     """The shell text that packs the new root ($1) into $1/mnt/root.img."""
     # GRUB 2.06 reads neither of the two features that newer mke2fs switch on
-    mke2fs = f'mke2fs -q -t ext4 -O ^orphan_file,^metadata_csum_seed -L root -m 1 -d "$staging" "$1/mnt/root.img" {recipe.root_size // 1024}k'
+    features, size = "^orphan_file,^metadata_csum_seed", f"{recipe.root_size // 1024}k"
+    mke2fs = f'mke2fs -q -t ext4 -O {features} -L root -m 1 -d "$staging" "$1/mnt/root.img" {size}'
     return "\n".join(
         [
             "set -e",
             "staging=$(mktemp -d)",
             # not recursive: what is mounted inside the root (proc, sys) stays out
             'mount --bind "$1" "$staging"',
-            'mount -t tmpfs none "$staging/mnt"',
+            'mount -t tmpfs -o mode=755 none "$staging/mnt"',
             mke2fs,
             'umount "$staging/mnt" "$staging"',
             'rmdir "$staging"',

@@ -8,9 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-LSBLK_COLUMNS = (
-    "NAME,PATH,TYPE,SIZE,LOG-SEC,PHY-SEC,ROTA,MODEL,SERIAL,WWN,TRAN,FSTYPE,LABEL,UUID,PARTTYPE,RO,RM,PKNAME"  # noqa: SIM905
-)
+LSBLK_COLUMNS = "NAME,PATH,TYPE,SIZE,LOG-SEC,PHY-SEC,ROTA,MODEL,SERIAL,WWN,TRAN,FSTYPE,LABEL,UUID,PARTTYPE,RO,RM,PKNAME"
 
 
 def gather() -> dict[str, object]:
@@ -54,7 +52,7 @@ def _text(path: Path) -> str:
 
 
 def _json_of(argv: list[str], otherwise: object) -> object:
-    """What the command printed as JSON; `otherwise` when it had nothing to show (lsblk fails on a machine without disks)."""
+    """What the command printed as JSON; `otherwise` when it had nothing to show: lsblk on a machine without disks."""
     output = subprocess.run(argv, stdout=subprocess.PIPE, check=False).stdout
     return json.loads(output) if output.strip() else otherwise
 

@@ -1,0 +1,7 @@
+"""Virtual bare metal: QEMU machines behind a Redfish BMC, without root and on loopback only."""
+
+from .lab import Lab, LabUnusable
+from .machine import Machine
+from .spec import GIB, MachineSpec, mac_of
+
+__all__ = ["GIB", "Lab", "LabUnusable", "Machine", "MachineSpec", "mac_of"]
