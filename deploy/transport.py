@@ -144,8 +144,8 @@ def _breaks_are_unreachable() -> Iterator[None]:
         raise Unreachable(str(error) or "the connection broke") from error
 
 
-def connect(address: str, port: int, private_key: Secret, host_keys: tuple[str, ...]) -> SSH:
-    """A connection as root to the system that has one of these host keys ('ssh-ed25519 AAAA...').
+def connect(address: str, port: int, private_key: Secret, host_keys: tuple[str, ...], *, user: str = "root") -> SSH:
+    """A connection to the system that has one of these host keys ('ssh-ed25519 AAAA...').
 
     `Unreachable`, `WrongHostKey` and `Refused` say why there is none. Costs two threads and 0.1 MB while it is open.
     """
@@ -153,7 +153,7 @@ def connect(address: str, port: int, private_key: Secret, host_keys: tuple[str, 
     try:
         if _line(transport.get_remote_server_key()) not in {" ".join(key.split()[:2]) for key in host_keys}:
             raise WrongHostKey(f"{address} port {port} answers with a host key that the rescue system did not tell us")
-        transport.auth_publickey("root", _private_key(private_key))
+        transport.auth_publickey(user, _private_key(private_key))
         # Routers forget a connection that is silent; a step may print nothing for minutes.
         transport.set_keepalive(15)
         return SSH(transport)

@@ -127,14 +127,11 @@ def _signed_loader(ctx: Context, esp: str) -> Iterator[Command]:
 
 
 def _phone_home(ctx: Context) -> Iterator[Command]:
-    wanted = f"{TARGET}/etc/systemd/system/multi-user.target.wants"
-    yield write_file(f"{TARGET}{phonehome.TOKEN_PATH}", ctx.phone_home_token, mode=0o600)
-    script = phonehome.script(f"{ctx.machine_url}/machine/phone-home", phonehome.TOKEN_PATH)
-    yield write_file(f"{TARGET}{phonehome.SCRIPT_PATH}", script, mode=0o700)
-    yield write_file(f"{TARGET}{phonehome.UNIT_PATH}", phonehome.unit())
-    yield run("mkdir", "-p", wanted)
-    name = phonehome.UNIT_PATH.rsplit("/", 1)[1]
-    yield run("ln", "-sf", phonehome.UNIT_PATH, f"{wanted}/{name}")
+    yield write_file(TARGET + phonehome.TOKEN_PATH, ctx.phone_home_token, mode=0o600)
+    yield write_file(TARGET + phonehome.SCRIPT_PATH, phonehome.script(ctx.machine_url), mode=0o700)
+    yield write_file(TARGET + phonehome.UNIT_PATH, phonehome.unit())
+    yield run("mkdir", "-p", TARGET + phonehome.WANTED_PATH.rsplit("/", 1)[0])
+    yield run("ln", "-sf", phonehome.UNIT_PATH, TARGET + phonehome.WANTED_PATH)
 
 
 BOOTABLE = Step(
