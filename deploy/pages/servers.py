@@ -1,0 +1,79 @@
+"""The list of servers, and a server's page."""
+
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from accounts.access import projects_of
+from accounts.models import Project
+from deploy.events import State, fold
+from deploy.models import Install
+from deploy.pages import fleet
+from servers.access import servers_of
+from servers.models import Server
+from servers.storage.draw import Drawing, drawing, drawing_of
+
+PAGE = 100
+
+
+@login_required
+@require_safe
+def servers(request: HttpRequest) -> HttpResponse:
+    """The servers that one may see, found by name, address, serial number or MAC, by status and by project."""
+    filters = {name: request.GET.get(name, "").strip()[:100] for name in ("q", "status", "project")}
+    mine = fleet.with_installs(servers_of(request.user)).prefetch_related("disks")
+    page = Paginator(fleet.find(mine, **filters).order_by("name"), PAGE).get_page(request.GET.get("page"))
+    projects: list[Project] = list(projects_of(request.user))
+    return render(
+        request,
+        "servers/servers.html",
+        {
+            "page": page,
+            "rows": fleet.rows_of(page.object_list),
+            "projects": projects,
+            "words": fleet.SERVER_WORDS,
+            "filtered": any(filters.values()),
+            **filters,
+        },
+    )
+
+
+@login_required
+@require_safe
+def server(request: HttpRequest, name: str) -> HttpResponse:
+    """A server: what runs on it, its disks, its last installs. Eight queries, however many installs it had."""
+    mine = fleet.with_installs(servers_of(request.user)).prefetch_related("disks", "nics")
+    found = get_object_or_404(mine, name=name)
+    (row,) = fleet.rows_of([found])
+    installs = fleet.last_installs(found)
+    events = fleet.histories({*installs, row.system} - {None})
+    system_state = fold(events.get(row.system.pk, [])) if row.system else State()
+    return render(
+        request,
+        "servers/server.html",
+        {
+            "row": row,
+            "server": found,
+            "facts": found.facts(),
+            "login": _login(system_state),
+            "host_keys": system_state.result("verify").get("host_keys", ()),
+            "drawing": _disks_now(found, row.system),
+            "bars": fleet.bars(installs, events, timezone.now()),
+            "phases": fleet.PHASES,
+        },
+    )
+
+
+def _disks_now(server: Server, system: Install | None) -> Drawing:
+    """The disks as the system's install laid them out, or as they were last seen."""
+    return drawing(system.plan()) if system else drawing_of(server.facts())
+
+
+def _login(state: State) -> str:
+    """The command that logs in to a system that was verified; empty where none was."""
+    verified = state.result("verify")
+    port = verified.get("port", 22)
+    return f"ssh {verified['ssh']}{'' if port == 22 else f' -p {port}'}" if verified.get("ssh") else ""
