@@ -18,7 +18,8 @@ from servers.storage.sizes import MIB, human, human_disk
 
 FULL_WIDTH: Final = 1000
 _NARROWEST_SEGMENT: Final = 14
-_NARROWEST_BAR: Final = 120
+# The same whatever is on the disk, so that before and after stand under each other; room for a dozen segments.
+_NARROWEST_BAR: Final = 160
 # Alignment and the backup of the partition table leave a few MiB on every disk; nobody wants to see them.
 _SLACK: Final = 16 * MIB
 
@@ -217,8 +218,7 @@ def _to_scale(bars: Sequence[Bar]) -> tuple[Bar, ...]:
     largest = max((bar.size for bar in bars), default=1)
     scaled = []
     for bar in bars:
-        least = max(_NARROWEST_BAR, _NARROWEST_SEGMENT * len(bar.segments))
-        width = min(FULL_WIDTH, max(bar.size * FULL_WIDTH // largest, least))
+        width = max(bar.size * FULL_WIDTH // largest, _NARROWEST_BAR)
         scaled.append(replace(bar, width=width, segments=_spread(bar.segments, width)))
     return tuple(scaled)
 

@@ -239,10 +239,8 @@ def _filesystem(data: object) -> Filesystem:
 def _size(value: object, what: str) -> Size:
     if isinstance(value, str) and value.strip().lower() == REST.value:
         return REST
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     try:
-        return parse_size(value) if isinstance(value, str) else parse_size("")
+        return parse_size("" if isinstance(value, bool) else str(value))
     except SizeRefused:
         raise LayoutRefused(
             f"The size of {what} is {str(value)[:40]!r}.", "Write a number with a unit, such as 20 GiB, or rest."

@@ -31,7 +31,7 @@ _UNITS: Final = {
     "G": GIB,
     "T": TIB,
 }
-_SIZE: Final = re.compile(r"(\d{1,16})(?:\.(\d{1,6}))?\s*([A-Za-z]*)", re.ASCII)
+_SIZE: Final = re.compile(r"(\d{1,19})(?:\.(\d{1,6}))?\s*([A-Za-z]*)", re.ASCII)
 
 
 class SizeRefused(ValueError):
