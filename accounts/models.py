@@ -1,6 +1,8 @@
 """Who works with Landfall: people, the projects they belong to, and the SSH keys of a project."""
 
-from django.contrib.auth.models import AbstractUser
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.validators import RegexValidator
 from django.db import models
 
@@ -13,8 +15,21 @@ class Role(models.TextChoices):
     ADMIN = "admin", "Admin: image catalogue, licences, inventory, people"
 
 
+class People(UserManager["User"]):
+    """Makes accounts; `manage.py createsuperuser` makes an admin."""
+
+    use_in_migrations = False
+
+    def create_superuser(self, *args: Any, **fields: Any) -> "User":
+        return super().create_superuser(*args, **{"role": Role.ADMIN, **fields})
+
+
 class User(AbstractUser):
+    """A person. The role alone says what one may do; Django's staff flag, groups and permissions are not used."""
+
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.CUSTOMER)
+
+    objects: ClassVar[People] = People()
 
     @property
     def is_ops(self) -> bool:
@@ -25,6 +40,13 @@ class User(AbstractUser):
     def is_admin(self) -> bool:
         """Whether this person keeps catalogue, licences, inventory and people."""
         return self.role == Role.ADMIN
+
+    def has_perm(self, perm: str, obj: object = None) -> bool:
+        """Whether the pages under people/ let this person in: every right there follows from the role."""
+        return self.is_active and self.is_admin
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.is_active and self.is_admin
 
 
 class Project(models.Model):

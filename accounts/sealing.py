@@ -45,11 +45,6 @@ def unseal(token: str) -> Secret:
         ) from error
 
 
-def reseal(token: str) -> str:
-    """The same secret sealed with the first key, for a rotation."""
-    return _keyring().rotate(token.encode()).decode()
-
-
 class SealedField(models.TextField):  # type: ignore[type-arg]
     """A column that holds a Fernet token and gives a Secret, opened when it is first looked at; empty is None."""
 

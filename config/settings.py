@@ -42,7 +42,7 @@ LANDFALL_PATIENCE = float(os.environ.get("LANDFALL_PATIENCE", "1"))
 
 INSTALLED_APPS = [
     "daphne",
-    "django.contrib.admin",
+    "accounts.apps.PeopleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
