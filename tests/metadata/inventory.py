@@ -54,6 +54,7 @@ def bearer(token: str) -> dict[str, str]:
 
 def make_rescue(folder: Path, files: dict[str, bytes] | None = None, kernel_args: str = "quiet") -> Path:
     """A folder as the build of the rescue system leaves it."""
+    folder.mkdir(exist_ok=True)
     contents = files if files is not None else {"vmlinuz": b"kernel", "initrd.img": b"initramfs"}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
