@@ -53,7 +53,9 @@ class SealedField(models.TextField):  # type: ignore[type-arg]
         return SimpleLazyObject(lambda: unseal(value)) if value else None
 
     def get_prep_value(self, value: object) -> str:
-        return seal(value) if isinstance(value, Secret) and value else ""
+        if value and not isinstance(value, Secret):
+            raise TypeError(f"{self.name} takes a Secret, so that no text is stored unsealed by mistake.")
+        return seal(value) if value else ""
 
     def value_to_string(self, obj: models.Model) -> str:
         raise TypeError("A sealed field is not serialised.")

@@ -33,6 +33,9 @@ from config.settings import DATABASES  # noqa: E402
 if not ON_POSTGRES:
     DATABASES["default"]["TEST"] = {"NAME": str(FOLDER / "tests.sqlite3")}
 
+STATIC_ROOT = FOLDER / "static"
+STATIC_ROOT.mkdir()  # whitenoise warns where there is none
+
 # Strong hashes are slow on purpose; the tests log in often.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ALLOWED_HOSTS = ["*"]
