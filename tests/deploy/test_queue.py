@@ -1,0 +1,87 @@
+"""Who may drive an install: claims, races, leases that run out. On SQLite and on PostgreSQL."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from deploy import queue
+from deploy.models import Install
+from tests.builders import make_install, make_server
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_twenty_racing_claimers_exactly_one_wins() -> None:
+    make_install()
+    now, won = timezone.now(), []
+    barrier = threading.Barrier(20)
+
+    def claim(name: str) -> None:
+        barrier.wait()
+        if queue.claim(name, now):
+            won.append(name)
+        connection.close()
+
+    threads = [threading.Thread(target=claim, args=(f"worker {number}",)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert Install.objects.get().lease_worker == won[0]
+
+
+@pytest.mark.django_db
+def test_a_held_install_is_taken_over_only_when_its_lease_has_run_out() -> None:
+    make_install()
+    now = timezone.now()
+    assert queue.claim("first", now)
+    assert queue.claim("second", now + queue.LEASE_TIME / 2) is None
+    taken = queue.claim("second", now + queue.LEASE_TIME * 1.1)
+    assert taken
+    assert taken[1].taken_from == "first"
+
+
+@pytest.mark.django_db
+def test_renewed_leases_do_not_run_out() -> None:
+    make_install()
+    now = timezone.now()
+    claimed = queue.claim("first", now)
+    assert claimed
+    assert queue.renew([claimed[1]], now + queue.LEASE_TIME / 2) == 1
+    assert queue.claim("second", now + queue.LEASE_TIME * 1.1) is None
+
+
+@pytest.mark.django_db
+def test_a_lost_lease_is_not_given_back_again() -> None:
+    make_install()
+    now = timezone.now()
+    first = queue.claim("first", now)
+    assert first
+    assert queue.claim("second", now + queue.LEASE_TIME * 1.1)
+    assert not queue.release(first[1], None, 1)
+    assert Install.objects.get().lease_worker == "second"
+
+
+@pytest.mark.django_db
+def test_an_install_that_waits_is_nobodys_until_its_time() -> None:
+    make_install()
+    now = timezone.now()
+    claimed = queue.claim("w", now)
+    assert claimed
+    queue.release(claimed[1], now + timedelta(minutes=5), claimed[0].last_seq)
+    assert not queue.due(now + timedelta(minutes=4)).exists()
+    assert queue.due(now + timedelta(minutes=6)).exists()
+    assert Install.objects.get().lease_token is None
+
+
+@pytest.mark.django_db
+def test_a_server_has_one_live_install_at_most() -> None:
+    server = make_server()
+    make_install(server)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        make_install(server)
+    Install.objects.update(status="failed")
+    make_install(server)
