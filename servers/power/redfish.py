@@ -8,16 +8,22 @@ service: sessions left behind by a crash would fill the BMC's few places for the
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import requests
 import sushy
 from sushy import auth, connector
 from sushy import exceptions as sushy_errors
 
+from accounts.secret import MASK
 from servers.power.driver import Bmc, PowerCode, PowerError, PowerState, Target
 
 CONNECT_SECONDS: Final = 5
@@ -161,7 +167,7 @@ class Redfish:
     def _system(self) -> Iterator[Any]:
         """The machine as sushy sees it, freshly read; what goes wrong inside becomes a PowerError."""
         root, path = _address(self._bmc)
-        line = _Line(root, self._bmc.verify_tls, self._timeouts)
+        line = _Line(root, self._bmc, self._timeouts)
         try:
             login = auth.BasicAuth(self._bmc.user, self._bmc.password.reveal())
             service = sushy.Sushy(root, auth=login, connector=line)
@@ -183,7 +189,7 @@ class Redfish:
         return urlsplit(self._bmc.url).netloc
 
     def _explained(self, error: sushy_errors.SushyError) -> PowerError:
-        """What went wrong, as our own error, with the password blotted out wherever a BMC or a library repeats it."""
+        """What went wrong, as our own error."""
         said = " ".join(str(error).split())
         if isinstance(error, sushy_errors.ConnectionError):
             return self._not_reached(said)
@@ -204,7 +210,7 @@ class Redfish:
         text = f"HTTP {error.status_code}: {detail}" if isinstance(error, sushy_errors.HTTPError) and detail else said
         return PowerError(
             PowerCode.ERROR,
-            f"The BMC at {self._host} does not do it: {self._blotted(text)[:300]}.",
+            f"The BMC at {self._host} does not do it: {text[:300].rstrip('.')}.",
             "Look at the BMC's own log, reset the BMC if it hangs, then retry.",
         )
 
@@ -222,19 +228,15 @@ class Redfish:
             "Check its address and port, its cable, and the firewall between it and Landfall.",
         )
 
-    def _blotted(self, text: str) -> str:
-        password = self._bmc.password.reveal()
-        return text.replace(password, "•••") if password else text
-
 
 class _Line(connector.Connector):  # type: ignore[misc]  # sushy has no types
     """sushy's connection with our timeouts, one try each: sushy would repeat a reset whose answer was late."""
 
-    def __init__(self, root: str, verify: bool, timeouts: tuple[float, float]) -> None:
+    def __init__(self, root: str, bmc: Bmc, timeouts: tuple[float, float]) -> None:
         connect, read = timeouts
         super().__init__(
             root,
-            verify=verify,
+            verify=bmc.verify_tls,
             server_side_retries=1,
             server_side_retries_delay=1,
             default_request_timeout=read,
@@ -242,6 +244,25 @@ class _Line(connector.Connector):  # type: ignore[misc]  # sushy has no types
         )
         # a BMC's password never goes to a proxy, whatever the environment of the worker says
         self._session.trust_env = False
+        self._session.hooks["response"].append(partial(_blot, _spellings(bmc)))
+
+
+def _spellings(bmc: Bmc) -> tuple[bytes, ...]:
+    """The forms in which a BMC could repeat our password: as it is, as JSON has it, as HTTP Basic sent it."""
+    password = bmc.password.reveal()
+    if not password:
+        return ()
+    basic = base64.b64encode(f"{bmc.user}:{password}".encode())
+    return basic, json.dumps(password)[1:-1].encode(), password.encode()
+
+
+def _blot(spellings: tuple[bytes, ...], response: requests.Response, **_given: Any) -> None:
+    """Takes the password out of a refusal before sushy reads it, because sushy logs all that a BMC says."""
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        content = response.content
+        for spelling in spellings:
+            content = content.replace(spelling, MASK.encode())
+        response._content = content
 
 
 def _state(system: Any) -> PowerState:
