@@ -6,7 +6,7 @@ and, when all is done, compared with what is really there. Sizes and offsets are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID
@@ -187,6 +187,23 @@ class Plan:
             f"{erased} of {erased + kept} disks of {host} will be erased: {names}."
             f" {kept} {'disk is' if kept == 1 else 'disks are'} kept."
         )
+
+    def agrees_with(self, other: Plan) -> bool:
+        """Whether the other plan does the same to the same disks.
+
+        A disk of which one of them knows no serial number or WWN (entered by hand, not yet inspected) may be the same;
+        where both know one and they differ, it is not.
+        """
+        disks, kept = zip(self.disks, other.disks, strict=False), zip(self.kept, other.kept, strict=False)
+        pairs: list[tuple[PlannedDisk | KeptDisk, PlannedDisk | KeptDisk]] = [*disks, *kept]
+        names = ((one.serial, two.serial) for one, two in pairs), ((one.wwn, two.wwn) for one, two in pairs)
+        known = all(one == two for pair in names for one, two in pair if one and two)
+        return known and self._unnamed() == other._unnamed()
+
+    def _unnamed(self) -> Plan:
+        """The plan without what only describes its disks."""
+        disks = tuple(replace(disk, model="", serial="", wwn="") for disk in self.disks)
+        return replace(self, disks=disks, kept=tuple(replace(d, model="", serial="", wwn="") for d in self.kept))
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values, keys and lists always in the same order."""

@@ -178,6 +178,24 @@ def test_the_same_seed_gives_the_same_plan_and_another_seed_other_uuids() -> Non
     assert one.esps[0].uuid != other.esps[0].uuid
 
 
+def test_a_plan_agrees_with_itself_after_an_inspection_that_found_serial_numbers() -> None:
+    entered = make_plan(raid1(), make_disk(0, serial="", model=""), make_disk(1, serial="", model=""))
+    inspected = make_plan(raid1(), make_disk(0), make_disk(1))
+    assert entered != inspected and entered.agrees_with(inspected) and inspected.agrees_with(entered)
+
+
+def test_a_plan_does_not_agree_with_one_for_other_disks() -> None:
+    approved = make_plan(raid1(), make_disk(0), make_disk(1))
+    for other in (
+        make_plan(raid1(), make_disk(0), make_disk(1, serial="SWAPPED")),
+        make_plan(raid1(), make_disk(0), make_disk(1, wwn="0xB"), make_disk(2)),
+        make_plan(raid1(), make_disk(0, 21 * GIB), make_disk(1)),
+        make_plan(raid1(swap=GIB), make_disk(0), make_disk(1)),
+        make_plan(raid1(keep=("SERIAL2",)), make_disk(0), make_disk(1), make_disk(2)),
+    ):
+        assert not approved.agrees_with(other)
+
+
 def test_a_plan_of_an_older_version_is_still_read() -> None:
     data = make_plan(plain(), make_disk()).to_json()
     data["a key of tomorrow"] = 1
