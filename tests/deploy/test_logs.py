@@ -1,0 +1,39 @@
+"""Logs as a page shows them: whatever a program prints."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy import logs
+from deploy.logs import LineKind, parse
+
+
+def test_escape_sequences_and_control_characters_are_taken_out() -> None:
+    raw = "\x1b[31mred\x1b[0m \x1b]0;title\x07bell\x07 \x1b[2K\x08over\x00 \u202eevil\n"
+    assert [line.text for line in parse(raw)] == ["red bell over evil"]
+
+
+def test_progress_of_rsync_is_read() -> None:
+    (line,) = parse("    412,345,678  68%  412.00MB/s    0:00:19 (xfr#123, to-chk=1/200)\r")
+    assert (line.kind, line.percent, line.rate, line.left) == (LineKind.PROGRESS, 68.0, "412.00MB/s", "0:00:19")
+
+
+def test_progress_of_curl_is_read() -> None:
+    (line,) = parse("######################             31.4%\r")
+    assert (line.kind, line.percent) == (LineKind.PROGRESS, 31.4)
+
+
+def test_lines_are_numbered_from_where_the_chunk_begins() -> None:
+    assert [line.number for line in parse("a\nb\rc\r\n", first_line=40)] == [40, 41, 42]
+
+
+@pytest.mark.parametrize("forged", ["\x1e> x", "\x1e< 1 2", "\x1e> 1 now ls"])
+def test_what_looks_like_a_mark_and_is_none_is_output(forged: str) -> None:
+    assert parse(f"{forged}\n")[0].kind is LineKind.OUTPUT
+
+
+@given(st.text())
+def test_whatever_is_printed_becomes_lines_without_control_characters(text: str) -> None:
+    lines = parse(text + "\n")
+    assert len(lines) == logs.count(text + "\n")
+    assert not any(character in line.text for line in lines for character in "\x1b\x00\x07\x1e\n\r")
