@@ -1,0 +1,192 @@
+"""The websockets: they tell a page what is new in the rows.
+
+A hint through the channel layer wakes a watcher; what it sends it reads from the database, from a cursor. It reads once
+a second as well, so a lost hint costs a second and no line. A page that comes back names the last chunk that it has.
+"""
+
+import asyncio
+import json
+import logging
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db.models import Max, Sum
+from django.http import QueryDict
+from django.urls import path
+from django.utils import timezone
+
+from accounts.models import User
+
+from deploy import live, reading
+from deploy.pages import board, parts
+from deploy.pages.view import view_of
+
+NOT_FOUND = 4404
+"""Closes a connection to something that this person may not see, as a 404 does: the page does not try again."""
+
+POLL = 1.0
+"""Seconds between two looks without a hint."""
+
+PACE = 0.1
+"""Seconds between two looks at least, however many hints come: a busy log is sent in batches."""
+
+AT_ONCE = 0.0
+
+Message = dict[str, Any]
+Update = tuple[list[Message], float | None]
+"""What is new, and how many seconds to wait for a hint before the next look; None when nothing more can come."""
+
+_log = logging.getLogger(__name__)
+
+
+class Watcher(AsyncWebsocketConsumer):
+    """A connection that sends what is new until there can be nothing more, or the browser leaves."""
+
+    group = ""
+    pace = PACE
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.hint = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def find(self) -> bool:
+        """Whether there is something to watch that this person may see; remembers it, and sets the group."""
+        raise NotImplementedError
+
+    def news(self) -> Update:
+        """What is new since the last call."""
+        raise NotImplementedError
+
+    async def connect(self) -> None:
+        # Accepted before it is refused: a browser cannot see the code of a handshake that failed.
+        await self.accept()
+        if not await database_sync_to_async(self.find)():
+            await self.close(NOT_FOUND)
+            return
+        live.use_loop(asyncio.get_running_loop())
+        await self.channel_layer.group_add(self.group, self.channel_name)
+        self.task = asyncio.create_task(self.follow())
+
+    async def disconnect(self, code: int) -> None:
+        if self.group:
+            await self.channel_layer.group_discard(self.group, self.channel_name)
+        if self.task:
+            self.task.cancel()
+
+    async def more(self, message: Message) -> None:
+        """A hint: there is more to read."""
+        self.hint.set()
+
+    async def follow(self) -> None:
+        """Reads and sends, until it is over."""
+        try:
+            while (patience := await self._look()) is not None:
+                await asyncio.sleep(self.pace)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.hint.wait(), patience)
+        except Exception:
+            # The page connects again, and begins where it stopped.
+            _log.exception("a watcher broke off")
+            await self.close(1011)
+        else:
+            await self.close(1000)
+
+    async def _look(self) -> float | None:
+        self.hint.clear()
+        messages, patience = await database_sync_to_async(self.news)()
+        for message in messages:
+            await self.send(json.dumps(message | {"now": timezone.now().timestamp()}))
+        return patience
+
+    def number(self, name: str) -> int:
+        """A number in the query of the socket's address; 0 when there is none."""
+        value = parse_qs(self.scope["query_string"].decode("ascii", "replace")).get(name, [""])[0]
+        return int(value) if value.isdecimal() and len(value) <= 18 else 0
+
+
+class InstallWatcher(Watcher):
+    """Sends new lines of an install's log, and its snapshot whenever its history has grown."""
+
+    def find(self) -> bool:
+        uuid: UUID = self.scope["url_route"]["kwargs"]["uuid"]
+        self.group = live.group(uuid)
+        self.after, self.seq = self.number("after"), self.number("seq")
+        self.visible = reading.installs_of(self.scope["user"]).filter(uuid=uuid)
+        self.pk = self.visible.values_list("pk", flat=True).first()
+        return self.pk is not None
+
+    def news(self) -> Update:
+        """The lines are read first, the row behind them: so it knows every attempt that the lines are of."""
+        chunks = reading.chunks_after(self.pk, self.after)
+        install = self.visible.all().first()
+        if install is None:
+            return [], None
+        messages: list[Message] = []
+        if install.last_seq != self.seq:
+            messages.append(parts.snapshot(view_of(install)))
+            self.seq = install.last_seq
+        if chunks:
+            self.after = chunks[-1].id
+            messages.append(parts.log_message(chunks) | {"after": self.after})
+        if len(chunks) == reading.MOST_CHUNKS:
+            return messages, AT_ONCE
+        # The last lines are stored before the event that ends it: nothing comes behind an end without new lines.
+        return messages, POLL if install.is_live or chunks else None
+
+
+class BoardWatcher(Watcher):
+    """Sends the rows of the board that have changed, and their order; the filter is that of the page's address."""
+
+    group = live.BOARD
+    pace = 0.5
+
+    def find(self) -> bool:
+        self.wanted = board.Filter.of(QueryDict(self.scope["query_string"]))
+        self.sent: dict[str, str] = {}
+        return isinstance(self.scope["user"], User) and self.scope["user"].is_ops
+
+    def news(self) -> Update:
+        found, order = board.board_parts(self.scope["user"], self.wanted)
+        changed = [part for part in found if self.sent.get(part.id) != part.html]
+        gone = self.sent.keys() - {part.id for part in found}
+        self.sent = {part.id: part.html for part in found}
+        if not changed and not gone:
+            return [], POLL
+        return [{"parts": [part.to_json() for part in changed], "order": order}], POLL
+
+
+class ServersWatcher(Watcher):
+    """Says that something has changed with the servers that this person sees: the page then reads itself again."""
+
+    pace = 1.0
+
+    def find(self) -> bool:
+        user = self.scope["user"]
+        if not isinstance(user, User):
+            return False
+        self.last = self._state()
+        self.group = live.BOARD if user.is_ops else ""
+        return True
+
+    def news(self) -> Update:
+        before, self.last = self.last, self._state()
+        return [{"changed": True}] if self.last != before else [], 2 * POLL
+
+    def _state(self) -> tuple[int | None, datetime | None, int]:
+        """Grows with every event of every install that this person may see: one query."""
+        installs = reading.installs_of(self.scope["user"]).order_by()
+        found = installs.aggregate(newest=Max("pk"), ended=Max("ended_at"), events=Sum("last_seq"))
+        return found["newest"], found["ended"], found["events"] or 0
+
+
+websocket_urls = [
+    path("ws/installs/<uuid:uuid>/", InstallWatcher.as_asgi()),
+    path("ws/board/", BoardWatcher.as_asgi()),
+    path("ws/servers/", ServersWatcher.as_asgi()),
+]

@@ -1,0 +1,164 @@
+"""The page of an install, its logs, and the buttons on it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from deploy import actions, logs, reading
+from deploy.logs import LineKind
+from deploy.models import Install, LogChunk
+from deploy.reading import Extract
+from deploy.steps import STEPS
+
+from .view import InstallView, view_of
+
+FIRST_LINES = 200
+"""How many lines of the open log are in the page itself."""
+
+_ANCHOR = re.compile(r"(?P<step>[a-z-]{1,40})-(?P<attempt>\d{1,6})-L(?P<line>\d{1,9})")
+
+
+@login_required
+@require_safe
+def install_page(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """The install as it stands; `?step=` opens a step, `?at=` a line of a log, else the current step is open."""
+    install = _visible(request, uuid)
+    after = reading.cursor(install)
+    view = view_of(install)
+    step, attempt, line = _asked_for(request, view)
+    context = {
+        "view": view,
+        "selected": step,
+        "opened": attempt,
+        "extracts": _extracts(view, step, attempt, line),
+        "after": after,
+        "now": timezone.now().timestamp(),
+    }
+    return render(request, "deploy/install.html", context)
+
+
+def _asked_for(request: HttpRequest, view: InstallView) -> tuple[str, int, int]:
+    """The step, attempt and line to show; what the install does not have is passed over. 0 is none in particular."""
+    anchor = _ANCHOR.fullmatch(request.GET.get("at", ""))
+    if anchor and (row := view.row(anchor["step"])):
+        attempt = int(anchor["attempt"])
+        if any(one.number == attempt for one in row.attempts):
+            return row.name, attempt, int(anchor["line"])
+    row = view.row(request.GET.get("step", "")) or view.row(view.current)
+    return row.name if row else view.current, 0, 0
+
+
+def _extracts(view: InstallView, step: str, attempt: int, line: int) -> dict[tuple[str, int], Extract]:
+    """The logs that are in the page itself: the one to look at, and the one that grows. The others come when opened."""
+    found: dict[tuple[str, int], Extract] = {}
+    for name in dict.fromkeys((view.current, step)):
+        row = view.row(name)
+        if row and row.latest:
+            key = (name, row.latest.number)
+            found[key] = reading.tail(view.install, *key, lines=FIRST_LINES)
+    if line:
+        found[step, attempt] = reading.around(view.install, step, attempt, line)
+    return found
+
+
+@login_required
+@require_safe
+def log_page(request: HttpRequest, uuid: UUID, step: str, attempt: int) -> HttpResponse:
+    """A stretch of a log: `?before=` and `?behind=` an offset, around a `?line=`, lines with `?q=`, else its end.
+
+    `?bare=1` gives the lines alone, for a page that puts them into itself.
+    """
+    install = _visible(request, uuid)
+    if step not in STEPS:
+        raise Http404
+    extract, number = _extract(request, install, step, attempt)
+    context = {"install": install, "step": STEPS[step], "attempt": attempt, "extract": extract, "line": number}
+    context["lines_url"] = request.path
+    context["q"] = request.GET.get("q", "").strip()[:200]
+    if request.GET.get("bare"):
+        return render(request, "deploy/_extract.html", context)
+    if context["q"]:
+        context["found"] = reading.search(install, step, attempt, context["q"])
+    return render(request, "deploy/log.html", context)
+
+
+def _extract(request: HttpRequest, install: Install, step: str, attempt: int) -> tuple[Extract, int]:
+    """What was asked for, and the line that is meant; 0 when none is."""
+    for name, read in (("before", reading.before), ("behind", reading.behind), ("line", reading.around)):
+        value = request.GET.get(name, "")
+        if value.isdecimal() and len(value) <= 18:
+            return read(install, step, attempt, int(value)), int(value) if name == "line" else 0
+    if request.GET.get("from") == "start":
+        return reading.behind(install, step, attempt, -1), 0
+    return reading.tail(install, step, attempt), 0
+
+
+@login_required
+@require_safe
+def log_download(request: HttpRequest, uuid: UUID, step: str, attempt: int) -> HttpResponseBase:
+    """A whole log as plain text, a line for a line, so that permalinks and line numbers agree."""
+    install = _visible(request, uuid)
+    if step not in STEPS:
+        raise Http404
+    response = StreamingHttpResponse(_as_text(install, step, attempt), content_type="text/plain; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{install.hostname}-{step}-{attempt}.txt"'
+    return response
+
+
+def _as_text(install: Install, step: str, attempt: int) -> Iterator[str]:
+    rows = LogChunk.objects.filter(install=install, step=step, attempt=attempt).order_by("offset")
+    for row in rows.iterator(chunk_size=100):
+        yield "".join(f"{line_text(line)}\n" for line in logs.parse(row.text, row.first_line))
+
+
+def line_text(line: logs.Line) -> str:
+    """The line as plain text: what the commands' marks mean is written out."""
+    if line.kind is LineKind.COMMAND:
+        return f"$ {line.text}"
+    if line.kind is LineKind.EXIT:
+        return f"[{line.text} after {line.seconds:.3f} s]"
+    return f"# {line.text}" if line.kind is LineKind.NOTE else line.text
+
+
+@login_required
+def cancel(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Asks before it cancels: GET is the question, for browsers without scripts; POST is the answer."""
+    install = _visible(request, uuid)
+    if request.method != "POST":
+        return render(request, "deploy/cancel.html", {"view": view_of(install)})
+    return _acted(request, install, "The install is being cancelled.", lambda: actions.cancel(install, request.user))
+
+
+@login_required
+@require_POST
+def retry(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Lets a failed or cancelled install go on; `from_start` from its first step."""
+    install = _visible(request, uuid)
+    from_start = bool(request.POST.get("from_start"))
+    return _acted(
+        request, install, "The install goes on.", lambda: actions.retry(install, request.user, from_start=from_start)
+    )
+
+
+def _acted(request: HttpRequest, install: Install, done: str, act: Any) -> HttpResponse:
+    """Back to the install, with a word of what has come of it; a refusal keeps its status."""
+    try:
+        act()
+    except actions.Refused as refused:
+        context = {"refused": refused, "install": install}
+        return render(request, "deploy/refused.html", context, status=refused.status)
+    messages.success(request, done)
+    return redirect(install)
+
+
+def _visible(request: HttpRequest, uuid: UUID) -> Install:
+    """The install, if this person may see it; else there is no such page."""
+    return get_object_or_404(reading.installs_of(request.user), uuid=uuid)
