@@ -31,7 +31,7 @@ class PasswordForm(PasswordChangeForm):
     }
 
 
-class SSHKeyForm(forms.ModelForm[SSHKey]):
+class SSHKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     """A public key as `ssh-keygen` writes it; type and fingerprint are read from it."""
 
     public_key = forms.CharField(

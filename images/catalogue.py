@@ -1,10 +1,11 @@
 """The catalogue as a person reads it: images by family and version, and how their installs went."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
+from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
@@ -99,3 +100,23 @@ def _ends(end_of_life: date | None, today: date) -> str:
     if end_of_life is None or end_of_life > today + SOON:
         return ""
     return "past" if end_of_life < today else "soon"
+
+
+def capabilities_in_words(capabilities: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was found inside, as pairs of words: lists joined, truths as yes and no, blanks left out."""
+    return [(_words(name), _value(value)) for name, value in capabilities.items() if value not in ("", None, [], {})]
+
+
+def _words(name: str) -> str:
+    words = name.replace("_", " ").replace("-", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_value(one) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{_words(str(name)).lower()} {_value(one)}" for name, one in value.items())
+    return str(value)

@@ -23,7 +23,7 @@ _DISK: Final = re.compile(r"/dev/[a-z0-9]+", re.ASCII)
 SMALLEST_DISK: Final = 512 * MIB
 
 
-class ServerForm(forms.ModelForm[Server]):
+class ServerForm(forms.ModelForm):  # type: ignore[type-arg]
     """A server. Its BMC password is written, never shown: left blank it stays as it is."""
 
     new_bmc_password = forms.CharField(
@@ -38,13 +38,13 @@ class ServerForm(forms.ModelForm[Server]):
         model = Server
         fields = [
             "name", "project", "address", "ssh_port", "firmware", "serial",
-            "power_control", "bmc_url", "bmc_system", "bmc_user", "bmc_verify_tls",
+            "power_driver", "bmc_url", "bmc_system", "bmc_user", "bmc_verify_tls",
         ]  # fmt: skip
         labels = {
             "name": "Host name",
             "ssh_port": "SSH port",
             "serial": "Serial number",
-            "power_control": "Switched on and off",
+            "power_driver": "Switched on and off",
             "bmc_url": "BMC address",
             "bmc_system": "Redfish system",
             "bmc_user": "BMC user",
@@ -66,9 +66,11 @@ class ServerForm(forms.ModelForm[Server]):
         assert isinstance(project, forms.ModelChoiceField)
         project.empty_label = "Choose…"
         self.fields["firmware"].widget = forms.Select(choices=[("", "Choose…"), ("uefi", "UEFI"), ("bios", "BIOS")])
-        self.fields["new_bmc_password"].help_text = (
-            "Stored sealed. Blank keeps the one that is stored." if self.instance.bmc_password else "Stored sealed."
-        )
+        # asked in SQL: a password that no key opens any more must not keep the form from replacing it
+        stored = Server.objects.filter(pk=self.instance.pk).exclude(bmc_password="")
+        self.has_password = self.instance.pk is not None and stored.exists()
+        kept = " Blank keeps the one that is stored." if self.has_password else ""
+        self.fields["new_bmc_password"].help_text = f"Stored sealed, never shown.{kept}"
 
     def clean_name(self) -> str:
         """The host name in lower case, as RFC 1123 allows it."""
@@ -119,21 +121,26 @@ class ServerForm(forms.ModelForm[Server]):
     def clean(self) -> dict[str, Any]:
         """The fields; what Redfish needs must be there."""
         data = super().clean() or self.cleaned_data
-        if data.get("power_control") == PowerControl.REDFISH:
+        if data.get("power_driver") == PowerControl.REDFISH:
             for name, what in (("bmc_url", "the BMC's address"), ("bmc_user", "the BMC's user")):
                 if name not in self.errors and not data.get(name):
                     self.add_error(name, f"Redfish needs {what}. Without a BMC, choose “By hand”.")
-            if not data.get("new_bmc_password") and not self.instance.bmc_password:
+            if not data.get("new_bmc_password") and not self.has_password:
                 self.add_error("new_bmc_password", "Redfish needs the BMC user's password.")
         return data
 
     def save(self, commit: bool = True) -> Server:
-        if password := self.cleaned_data.get("new_bmc_password"):
+        password = self.cleaned_data["new_bmc_password"]
+        if password:
             self.instance.bmc_password = Secret(password)
-        return super().save(commit)
+        if self.instance.pk is None:
+            return super().save(commit)
+        # not the other columns: the stored password stays closed, and what the rescue system writes meanwhile stays
+        self.instance.save(update_fields=[*self.Meta.fields, *(["bmc_password"] if password else [])])
+        return self.instance
 
 
-class NicForm(forms.ModelForm[Nic]):
+class NicForm(forms.ModelForm):  # type: ignore[type-arg]
     """A network card."""
 
     # the column holds 17 characters, yet the same MAC is often pasted with blanks around it
@@ -189,7 +196,7 @@ class NicForm(forms.ModelForm[Nic]):
         return data
 
 
-class NicsFormSet(BaseInlineFormSet[Nic, Server, NicForm]):
+class NicsFormSet(BaseInlineFormSet):  # type: ignore[type-arg]
     """The network cards of a server: at least one, each MAC once."""
 
     def get_unique_error_message(self, unique_check: Any) -> str:
@@ -235,7 +242,7 @@ class DiskForm(forms.Form):
         )
 
 
-class DisksFormSet(BaseFormSet[DiskForm]):
+class DisksFormSet(BaseFormSet):  # type: ignore[type-arg]
     """The disks entered by hand, each path once."""
 
     def clean(self) -> None:

@@ -151,6 +151,8 @@ class Stretch:
     seconds: float
     x: str
     width: str
+    ended: str = ""
+    """How it ended when not well: failed, or stopped by a cancel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +213,14 @@ def _attempts(history: list[Event], now: datetime) -> list[tuple[str, timeline.A
 def _stretches(attempts: list[tuple[str, timeline.Attempt, float]], longest: float) -> Iterable[Stretch]:
     behind = 0.0
     for step, attempt, seconds in attempts:
-        title = STEPS[step].title if step in STEPS else step
+        unwell = "failed" if attempt.failure else "stopped"
         yield Stretch(
-            title, _PHASE_OF.get(step, "look"), attempt.state, seconds,
-            x=f"{100 * behind / longest:.2f}%", width=f"{100 * seconds / longest:.2f}%",
-        )  # fmt: skip
+            title=STEPS[step].title if step in STEPS else step,
+            phase=_PHASE_OF.get(step, "look"),
+            state=attempt.state,
+            seconds=seconds,
+            x=f"{100 * behind / longest:.2f}%",
+            width=f"{100 * seconds / longest:.2f}%",
+            ended=unwell if attempt.state is StepState.FAILED else "",
+        )
         behind += seconds

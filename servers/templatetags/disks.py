@@ -45,9 +45,21 @@ class Row:
     shapes: tuple[Shape, ...]
 
     @property
+    def untouched(self) -> bool:
+        """Whether nothing is known or said of what is on the disk: one segment that is the whole of it."""
+        return len(self.shapes) == 1 and self.shapes[0].segment.kind is SegmentKind.KEPT
+
+    @property
+    def kept(self) -> str:
+        """Why the disk is left alone, beside a lock; empty where it is not."""
+        if not self.bar.kept:
+            return ""
+        return self.shapes[0].segment.label if self.untouched else "kept, will not be touched"
+
+    @property
     def spoken(self) -> str:
         """The bar as a sentence for those who hear it."""
-        kept = " (kept, will not be touched)" if self.bar.kept else ""
+        kept = f" ({self.kept})" if self.kept else ""
         return f"{self.bar.name}, {self.bar.human}{kept}: {'; '.join(shape.detail for shape in self.shapes) or 'empty'}"
 
 
@@ -57,8 +69,8 @@ def disks(drawing: Drawing, name: str = "disks") -> dict[str, Any]:
     return {"rows": [_row(bar, drawing) for bar in drawing.bars], "table": table(drawing), "name": name}
 
 
-@register.filter
-def bytes(value: int | None) -> str:
+@register.filter("bytes")
+def binary_size(value: int | None) -> str:
     """A size for a person, binary: `512 MiB`; a dash when it is not known."""
     return human(value) if value else "–"
 
@@ -77,6 +89,7 @@ def _shape(one: Segment, bar: Bar, drawing: Drawing) -> Shape:
     # the room is that on the page, which the bar may not fill
     share = one.width / drawing.width
     room = "much" if share >= 0.3 else "some" if share >= 0.11 else "none"
+    room = "none" if one.kind is SegmentKind.KEPT else room
     kind = SegmentKind.KEPT if bar.kept else one.kind
     tie = f" tie-{(one.tie - 1) % TIES + 1}" if one.tie and not bar.kept else ""
     return Shape(one, _percent(one.x, bar.width), _percent(one.width, bar.width), room, f"seg-{kind.value}{tie}")
