@@ -53,10 +53,13 @@ class Cancelled(Exception):
 class Driver:
     """Drives one leased install; `stopping` makes it let go at the next moment at which nothing is lost."""
 
-    def __init__(self, install: Install, lease: Lease, stopping: threading.Event) -> None:
+    def __init__(
+        self, install: Install, lease: Lease, stopping: threading.Event, steps: Mapping[str, Step] = STEPS
+    ) -> None:
         self.install = install
         self.lease = lease
         self.stopping = stopping
+        self.steps = steps
 
     def drive(self) -> None:
         """Goes on until the install waits, has ended, or the worker is stopped; then the lease is given back."""
@@ -78,7 +81,7 @@ class Driver:
         while state.status.is_live:
             if self.stopping.is_set():
                 raise Stopping
-            step = STEPS[str(state.next_step())]
+            step = self.steps[str(state.next_step())]
             try:
                 if self._may_cancel(state, step):
                     raise Cancelled

@@ -1,0 +1,259 @@
+"""One install driven over a real sshd: what is stored, and what happens when things break in the middle."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from deploy import driver, journal, queue, transport
+from deploy.commands import Command, run
+from deploy.driver import Driver
+from deploy.events import Failure, Kind, Status
+from deploy.models import Install, LogChunk
+from deploy.step import Context, Control, Done, Outcome, Perform, Step, WaitUntil, run_commands
+from servers.power import PowerCode, PowerError
+from tests import sshd as sshd_module
+from tests.builders import make_install, make_server
+from tests.sshd import Sshd
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(sshd_module.USER != "root", reason="a rescue system is entered as root: run the tests as root"),
+]
+
+
+@pytest.fixture
+def sshd() -> Iterator[Sshd]:
+    with sshd_module.running() as server:
+        yield server
+
+
+def a_step(
+    name: str, *commands: Command, perform: Perform = run_commands, timeout: float = 60, retries: int = 0,
+    cancellable: bool = False,
+) -> Step:  # fmt: skip
+    """A step that runs these commands, none of which touches a disk."""
+
+    def generator(ctx: Context) -> Iterator[Command]:
+        yield from commands
+
+    return Step(
+        name, name.title(), timedelta(seconds=timeout), retries, name, cancellable, perform,
+        generator if commands else None,
+    )  # fmt: skip
+
+
+def install_in_rescue(sshd: Sshd, *steps: Step) -> tuple[Install, dict[str, Step]]:
+    """An install with these steps, whose rescue system is the sshd and has called."""
+    server = make_server(disks=1, address="127.0.0.1", ssh_port=sshd.port, power_driver="manual")
+    install = make_install(server, private_key=sshd.private_key, public_key=sshd.public_key)
+    journal.append(install, Kind.PLANNED, {"steps": [step.name for step in steps]})
+    journal.append(install, Kind.RESCUE_READY, {"host_keys": [sshd.host_key], "boot_id": "b1"})
+    return install, {step.name: step for step in steps}
+
+
+def drive(install: Install, steps: dict[str, Step], stopping: threading.Event | None = None) -> Install:
+    """The install after a worker has driven it as far as it goes."""
+    claimed = queue.claim("worker", timezone.now())
+    assert claimed
+    Driver(*claimed, stopping or threading.Event(), steps).drive()
+    return Install.objects.get(pk=install.pk)
+
+
+def in_background(work: Callable[[], object]) -> threading.Thread:
+    def run_and_close() -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run_and_close)
+    thread.start()
+    return thread
+
+
+def log_of(install: Install, step: str, attempt: int = 1) -> str:
+    chunks = LogChunk.objects.filter(install=install, step=step, attempt=attempt).order_by("offset")
+    return "".join(chunk.text for chunk in chunks)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+NUMBERS = run("sh", "-c", "for i in $(seq 40); do echo line $i; sleep 0.05; done")
+
+
+def numbers_in(log: str) -> list[str]:
+    return [line for line in log.splitlines() if line.startswith("line ")]
+
+
+ALL_NUMBERS = [f"line {number}" for number in range(1, 41)]
+
+
+def test_every_step_is_done_once_in_order_and_its_log_is_stored(sshd: Sshd) -> None:
+    install, steps = install_in_rescue(sshd, a_step("one", run("echo", "first")), a_step("two", run("echo", "second")))
+    install = drive(install, steps)
+    assert install.status == Status.SUCCEEDED
+    kinds = [(event.kind, event.data.get("step")) for event in install.history()[3:]]
+    assert kinds == [
+        (Kind.STEP_STARTED, "one"), (Kind.STEP_SUCCEEDED, "one"), (Kind.STEP_STARTED, "two"),
+        (Kind.STEP_SUCCEEDED, "two"),
+    ]  # fmt: skip
+    assert "first\n" in log_of(install, "one")
+    assert "second\n" in log_of(install, "two")
+
+
+def test_a_command_that_fails_is_named_with_its_status_and_last_words(sshd: Sshd) -> None:
+    broken = run("sh", "-c", "echo before; echo no space left >&2; exit 28")
+    install = drive(*install_in_rescue(sshd, a_step("copy", broken)))
+    failure = install.last_failure
+    assert failure
+    assert (install.status, failure.exit_status) == (Status.FAILED, 28)
+    assert "no space left" in failure.command
+    assert failure.tail[-2:] == ("before", "no space left")
+
+
+def test_a_failed_step_is_tried_again_as_often_as_it_may_be(sshd: Sshd) -> None:
+    install, steps = install_in_rescue(sshd, a_step("copy", run("false"), retries=1))
+    install = drive(install, steps)
+    assert (install.status, install.attempt) == (Status.WAITING, 1)
+    Install.objects.update(wake_at=timezone.now())
+    install = drive(install, steps)
+    assert (install.status, install.attempt) == (Status.FAILED, 2)
+
+
+def test_another_worker_goes_on_where_one_stopped_with_neither_gap_nor_double_line(sshd: Sshd) -> None:
+    install, steps = install_in_rescue(sshd, a_step("copy", NUMBERS))
+    stopping = threading.Event()
+    first = in_background(lambda: drive(install, steps, stopping))
+    wait_for(lambda: "line 5\n" in log_of(install, "copy"))
+    stopping.set()
+    first.join()
+    assert Install.objects.get().status == Status.RUNNING
+    assert len(numbers_in(log_of(install, "copy"))) < 40
+    assert drive(install, steps).status == Status.SUCCEEDED
+    assert numbers_in(log_of(install, "copy")) == ALL_NUMBERS
+
+
+def test_a_network_that_drops_in_the_middle_loses_nothing(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "RECONNECT_AFTER", 0.2)
+    install, steps = install_in_rescue(sshd, a_step("copy", NUMBERS))
+    worker = in_background(lambda: drive(install, steps))
+    wait_for(lambda: "line 5\n" in log_of(install, "copy"))
+    sshd.stop()
+    time.sleep(0.7)
+    sshd.start()
+    worker.join()
+    install.refresh_from_db()
+    assert (install.status, install.attempt) == (Status.SUCCEEDED, 1)
+    assert numbers_in(log_of(install, "copy")) == ALL_NUMBERS
+
+
+def test_a_rescue_system_that_was_restarted_is_noticed(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "RECONNECT_AFTER", 0.2)
+    install, steps = install_in_rescue(sshd, a_step("copy", NUMBERS))
+    worker = in_background(lambda: drive(install, steps))
+    wait_for(lambda: "line 5\n" in log_of(install, "copy"))
+    sshd.stop()
+    sshd.new_host_key()
+    sshd.start()
+    worker.join()
+    failure = Install.objects.get().last_failure
+    assert failure
+    assert (failure.code, failure.blame) == ("rescue-lost", "hardware")
+
+
+def test_a_step_that_takes_too_long_is_ended(sshd: Sshd, tmp_path: object) -> None:
+    slow = run("sh", "-c", f"sleep 3; touch {tmp_path}/late")
+    install = drive(*install_in_rescue(sshd, a_step("copy", slow, timeout=1)))
+    assert install.last_failure
+    assert install.last_failure.code == "step-timeout"
+    time.sleep(2.5)
+    assert not list(getattr(tmp_path, "iterdir")())
+
+
+def test_a_cancel_ends_a_step_that_may_be_cancelled_at_once(sshd: Sshd) -> None:
+    install, steps = install_in_rescue(sshd, a_step("inspect", run("sleep", "30"), cancellable=True))
+    worker = in_background(lambda: drive(install, steps))
+    wait_for(lambda: "sleep" in log_of(install, "inspect"))
+    began = time.monotonic()
+    journal.append(install, Kind.CANCEL_REQUESTED, {})
+    worker.join()
+    assert Install.objects.get().status == Status.CANCELLED
+    assert time.monotonic() - began < 10
+
+
+def test_a_cancel_lets_a_step_that_must_not_be_cut_short_end(sshd: Sshd) -> None:
+    steps = (a_step("wipe", run("sleep", "2")), a_step("copy", run("true")))
+    install, by_name = install_in_rescue(sshd, *steps)
+    worker = in_background(lambda: drive(install, by_name))
+    wait_for(lambda: "sleep" in log_of(install, "wipe"))
+    journal.append(install, Kind.CANCEL_REQUESTED, {})
+    worker.join()
+    state = install.state()
+    assert state.status is Status.CANCELLED
+    assert state.is_done("wipe")
+    assert not state.of("copy").attempt
+    assert install.events.get(kind=Kind.CANCELLED).data["left"] == "in the rescue system, its disks erased"
+
+
+def test_a_waiting_install_holds_no_lease_and_goes_on_when_a_machine_calls(sshd: Sshd) -> None:
+    def until_home(control: Control) -> Outcome:
+        return Done() if control.state.phone_home else WaitUntil(control.deadline, "the machine")
+
+    install, steps = install_in_rescue(sshd, a_step("phone-home", perform=until_home))
+    install = drive(install, steps)
+    assert (install.status, install.lease_token) == (Status.WAITING, None)
+    assert not queue.due(timezone.now()).exists()
+    journal.append(install, Kind.PHONED_HOME, {"boot_id": "b2", "host_keys": []})
+    assert drive(install, steps).status == Status.SUCCEEDED
+
+
+def test_when_nobody_calls_in_time_the_failure_says_whose_it_is(sshd: Sshd) -> None:
+    def forever(control: Control) -> Outcome:
+        return WaitUntil(control.deadline, "the machine")
+
+    install, steps = install_in_rescue(sshd, a_step("phone-home", perform=forever, timeout=0.5))
+    drive(install, steps)
+    time.sleep(0.6)
+    Install.objects.update(wake_at=timezone.now())
+    failure = drive(install, steps).last_failure
+    assert isinstance(failure, Failure)
+    assert failure.fix
+
+
+def test_a_bmc_that_refuses_its_password_is_not_asked_again(sshd: Sshd) -> None:
+    def locked(control: Control) -> Outcome:
+        raise PowerError(PowerCode.REFUSED, "The BMC refuses the password.", "Correct it.")
+
+    install = drive(*install_in_rescue(sshd, a_step("rescue", perform=locked, retries=5)))
+    assert install.last_failure
+    assert (install.status, install.last_failure.code) == (Status.FAILED, "bmc-refused")
+
+
+def test_a_defect_of_landfall_itself_fails_the_step_and_says_so(sshd: Sshd) -> None:
+    def defect(control: Control) -> Outcome:
+        raise ZeroDivisionError
+
+    install = drive(*install_in_rescue(sshd, a_step("plan", perform=defect)))
+    assert install.last_failure
+    assert install.last_failure.code == "internal-error"
+
+
+def test_the_private_key_is_forgotten_when_somebody_can_log_in(sshd: Sshd) -> None:
+    install = drive(*install_in_rescue(sshd, a_step("verify", run("true"))))
+    assert install.status == Status.SUCCEEDED
+    assert not install.private_key
+
+
+def test_the_host_key_of_a_silent_address_is_none() -> None:
+    with pytest.raises(transport.Unreachable):
+        transport.host_key("127.0.0.1", sshd_module.free_port())
