@@ -22,6 +22,8 @@ for name in [name for name in os.environ if name.startswith("LANDFALL_") and nam
 os.environ["LANDFALL_VAR"] = str(FOLDER)
 os.environ["LANDFALL_SECRET_KEY"] = "of the tests alone"
 os.environ["LANDFALL_SEAL_KEYS"] = "dGhlIHRlc3RzIG93biBrZXksIGZvciBub3RoaW5nLiA="
+# The tests talk to this machine alone, whatever proxy it has for others.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 # The server's address is known only once the tests have started it: see tests/postgres.py.
 os.environ["DATABASE_URL"] = (
     "postgres://landfall@/landfall" if ON_POSTGRES else f"sqlite:///{FOLDER / 'unused.sqlite3'}"
