@@ -21,7 +21,6 @@ from django.urls import path
 from django.utils import timezone
 
 from accounts.models import User
-
 from deploy import live, reading
 from deploy.pages import board, parts
 from deploy.pages.view import view_of
@@ -44,7 +43,7 @@ Update = tuple[list[Message], float | None]
 _log = logging.getLogger(__name__)
 
 
-class Watcher(AsyncWebsocketConsumer):
+class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
     """A connection that sends what is new until there can be nothing more, or the browser leaves."""
 
     group = ""
@@ -99,7 +98,8 @@ class Watcher(AsyncWebsocketConsumer):
 
     async def _look(self) -> float | None:
         self.hint.clear()
-        messages, patience = await database_sync_to_async(self.news)()
+        update: Update = await database_sync_to_async(self.news)()
+        messages, patience = update
         for message in messages:
             await self.send(json.dumps(message | {"now": timezone.now().timestamp()}))
         return patience
@@ -118,8 +118,8 @@ class InstallWatcher(Watcher):
         self.group = live.group(uuid)
         self.after, self.seq = self.number("after"), self.number("seq")
         self.visible = reading.installs_of(self.scope["user"]).filter(uuid=uuid)
-        self.pk = self.visible.values_list("pk", flat=True).first()
-        return self.pk is not None
+        self.pk = self.visible.values_list("pk", flat=True).first() or 0
+        return bool(self.pk)
 
     def news(self) -> Update:
         """The lines are read first, the row behind them: so it knows every attempt that the lines are of."""

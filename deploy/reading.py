@@ -1,8 +1,8 @@
-"""What the pages and the websockets read of installs. Every function makes a fixed number of queries, given its name."""
+"""What the pages and the websockets read of installs: few queries each, whatever the number of installs or lines."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
@@ -27,6 +27,9 @@ WINDOW_LINES = 400
 
 MOST_CHUNKS = 200
 """How many chunks are read at once, however few lines they hold."""
+
+COMMAND_MARK = "\x1e> "
+"""Begins the line with which a command begins."""
 
 MOST_FOUND = 1000
 """How many lines a search gives."""
@@ -69,9 +72,7 @@ def usual_for(install: Install) -> Usual:
 
 def _usual_times() -> dict[str, Usual]:
     recent = (
-        Install.objects.filter(
-            status=Status.SUCCEEDED, ended_at__gte=timezone.now() - timedelta(days=_USUAL_DAYS)
-        )
+        Install.objects.filter(status=Status.SUCCEEDED, ended_at__gte=timezone.now() - timedelta(days=_USUAL_DAYS))
         .annotate(place=Window(RowNumber(), partition_by="image__flavour", order_by="-ended_at"))
         .filter(place__lte=_USUAL_OF)
         .values_list("pk", "image__flavour")
@@ -110,6 +111,8 @@ class Extract:
     chunks: tuple[Chunk, ...] = ()
     earlier: bool = False
     later: bool = False
+    command: logs.Line | None = None
+    """The command that the first lines belong to, where it stands before them."""
 
     @property
     def first(self) -> int:
@@ -159,12 +162,14 @@ def chunks_after(install: int, after: int) -> list[Chunk]:
 
 def tail(install: Install, step: str, attempt: int, lines: int = WINDOW_LINES) -> Extract:
     """The end of an attempt's log."""
-    return _upwards(_log(install, step, attempt), lines)
+    log = _log(install, step, attempt)
+    return _with_command(log, _upwards(log, lines))
 
 
 def before(install: Install, step: str, attempt: int, offset: int) -> Extract:
     """What comes before an offset."""
-    return _upwards(_log(install, step, attempt).filter(offset__lt=offset))
+    log = _log(install, step, attempt)
+    return _with_command(log, _upwards(log.filter(offset__lt=offset)))
 
 
 def behind(install: Install, step: str, attempt: int, offset: int) -> Extract:
@@ -177,7 +182,7 @@ def around(install: Install, step: str, attempt: int, line: int) -> Extract:
     log = _log(install, step, attempt)
     first = log.filter(first_line__lte=max(line - 50, 1)).order_by("-offset").first()
     found = _downwards(log.filter(offset__gte=first.offset) if first else log)
-    return Extract(found.chunks, earlier=bool(first and first.first_line > 1), later=found.later)
+    return _with_command(log, replace(found, earlier=bool(first and first.first_line > 1)))
 
 
 def search(install: Install, step: str, attempt: int, words: str) -> Found:
@@ -204,6 +209,18 @@ def _upwards(rows: QuerySet[LogChunk], lines: int = WINDOW_LINES) -> Extract:
 def _downwards(rows: QuerySet[LogChunk]) -> Extract:
     kept, more = _enough(rows.order_by("offset")[: MOST_CHUNKS + 1], WINDOW_LINES)
     return Extract(tuple(kept), later=more)
+
+
+def _with_command(log: QuerySet[LogChunk], extract: Extract) -> Extract:
+    """The stretch with the command in whose middle it begins, so that one sees what prints these lines."""
+    if not extract.earlier or extract.chunks[0].lines[0].kind is logs.LineKind.COMMAND:
+        return extract
+    above = log.filter(offset__lt=extract.first, text__contains=COMMAND_MARK).order_by("-offset").first()
+    if above is None:
+        return extract
+    marks = (logs.LineKind.COMMAND, logs.LineKind.EXIT)
+    last = next(line for line in reversed(Chunk.of(above).lines) if line.kind in marks)
+    return replace(extract, command=last if last.kind is logs.LineKind.COMMAND else None)
 
 
 def _enough(rows: QuerySet[LogChunk], lines: int) -> tuple[list[Chunk], bool]:

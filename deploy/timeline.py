@@ -67,6 +67,11 @@ class StepRow:
         return self.attempts[-1] if self.attempts else None
 
     @property
+    def look(self) -> str:
+        """The state that it is shown as: a step that was cut off by a cancel has not failed."""
+        return "cancelled" if self.stopped else self.state.value
+
+    @property
     def is_open(self) -> bool:
         """Whether it is at work or waits."""
         return self.state in (StepState.RUNNING, StepState.WAITING)
@@ -105,9 +110,7 @@ def _succeeds(attempt: Attempt, event: Event) -> Attempt:
 def _fails(attempt: Attempt, event: Event) -> Attempt:
     failure = Failure.from_json(event.data["failure"])
     retry_at = datetime.fromisoformat(event.data["retry_at"]) if event.data.get("retry_at") else None
-    return replace(
-        attempt, state=StepState.FAILED, ended_at=event.at, waiting=None, failure=failure, retry_at=retry_at
-    )
+    return replace(attempt, state=StepState.FAILED, ended_at=event.at, waiting=None, failure=failure, retry_at=retry_at)
 
 
 _CHANGES = {Kind.STEP_WAITING: _waits, Kind.STEP_SUCCEEDED: _succeeds, Kind.STEP_FAILED: _fails}

@@ -14,8 +14,8 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from accounts.models import Project, Role, User
 from accounts.access import role_required
+from accounts.models import Project, Role, User
 from deploy import actions, reading
 from deploy.events import LIVE, Kind, Status, StepState
 from deploy.models import Event, Install
@@ -94,8 +94,9 @@ class BoardRow:
     @property
     def is_slow(self) -> bool:
         """Whether its step takes far longer than usual."""
-        over = bool(self.usual) and self.seconds > FAR_OVER * (self.usual or 0) and self.seconds > (self.usual or 0) + 60
-        return over and not self.is_failed
+        if self.usual is None or self.is_failed:
+            return False
+        return self.seconds > FAR_OVER * self.usual and self.seconds > self.usual + 60
 
     @property
     def urgency(self) -> tuple[int, float]:
@@ -144,9 +145,7 @@ def rows(user: Any, wanted: Filter) -> list[BoardRow]:
     installs = reading.installs_of(user).filter(Q(status__in=LIVE) | recent)
     found = list(wanted.apply(installs).exclude(Q(status=Status.FAILED) & answered).order_by("pk")[:MOST_ROWS])
     planned, usual = reading.planned_steps(found), reading.usual_times()
-    made = [
-        _row(one, planned.get(one.pk, ()), usual.get(one.image.flavour, NOTHING_USUAL).steps, now) for one in found
-    ]
+    made = [_row(one, planned.get(one.pk, ()), usual.get(one.image.flavour, NOTHING_USUAL).steps, now) for one in found]
     return sorted(made, key=lambda row: row.urgency)
 
 
@@ -238,8 +237,9 @@ def _act(request: HttpRequest) -> HttpResponse:
         context = {"installs": [(one, one.pk in touched) for one in chosen], "back": request.get_full_path()}
         return render(request, "deploy/board_cancel.html", context)
     results = [_one(act, install, request.user) for install in chosen]
-    context = {"results": results, "act": act, "back": request.get_full_path()}
-    return render(request, "deploy/board_results.html", context)
+    return render(
+        request, "deploy/board_results.html", {"results": results, "act": act, "back": request.get_full_path()}
+    )
 
 
 def _chosen(request: HttpRequest) -> list[Install]:

@@ -129,8 +129,8 @@ def take(draft: Draft, section: Section, post: QueryDict, files: MultiValueDict[
             draft, layout=post.get("layout", "")[:20], swap=post.get("swap", "0")[:4], keep=tuple(post.getlist("keep"))
         )
     if section is Section.ACCESS:
-        typed = {name: post.get(name, "").strip() for name in ("hostname", "key_line", "key_name")}
-        draft = replace(draft, keys=tuple(post.getlist("keys")), **typed)
+        hostname, line, name = (post.get(field, "").strip() for field in ("hostname", "key_line", "key_name"))
+        draft = replace(draft, keys=tuple(post.getlist("keys")), hostname=hostname, key_line=line, key_name=name)
         return _with_user_data(draft, post, files)
     return draft
 
@@ -261,5 +261,7 @@ def reviewed(checked: Checked, server: Server, draft: Draft) -> str:
 
 def user_data_words(draft: Draft) -> str:
     """The user data in a few words; empty when there is none."""
-    size = len(draft.user_data)
-    return f"{human(size)} of user data" + (f" from {draft.user_data_file}" if draft.user_data_file else "") if size else ""
+    if not draft.user_data:
+        return ""
+    source = f" from {draft.user_data_file}" if draft.user_data_file else ""
+    return f"{human(len(draft.user_data))} of user data{source}"

@@ -1,8 +1,7 @@
 """The page of an install, its logs, and the buttons on it."""
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from django.contrib import messages
@@ -18,6 +17,7 @@ from deploy.models import Install, LogChunk
 from deploy.reading import Extract
 from deploy.steps import STEPS
 
+from . import person
 from .view import InstallView, view_of
 
 FIRST_LINES = 200
@@ -80,18 +80,22 @@ def log_page(request: HttpRequest, uuid: UUID, step: str, attempt: int) -> HttpR
     if step not in STEPS:
         raise Http404
     extract, number = _extract(request, install, step, attempt)
-    context = {"install": install, "step": STEPS[step], "attempt": attempt, "extract": extract, "line": number}
-    context["lines_url"] = request.path
-    context["q"] = request.GET.get("q", "").strip()[:200]
+    words = request.GET.get("q", "").strip()[:200]
+    context = {
+        "install": install, "step": STEPS[step], "attempt": attempt, "extract": extract, "line": number,
+        "lines_url": request.path, "q": words,
+    }  # fmt: skip
     if request.GET.get("bare"):
         return render(request, "deploy/_extract.html", context)
-    if context["q"]:
-        context["found"] = reading.search(install, step, attempt, context["q"])
+    if words:
+        context["found"] = reading.search(install, step, attempt, words)
     return render(request, "deploy/log.html", context)
 
 
 def _extract(request: HttpRequest, install: Install, step: str, attempt: int) -> tuple[Extract, int]:
     """What was asked for, and the line that is meant; 0 when none is."""
+    if anchor := _ANCHOR.fullmatch(request.GET.get("at", "")):
+        return reading.around(install, step, attempt, int(anchor["line"])), int(anchor["line"])
     for name, read in (("before", reading.before), ("behind", reading.behind), ("line", reading.around)):
         value = request.GET.get(name, "")
         if value.isdecimal() and len(value) <= 18:
@@ -134,7 +138,7 @@ def cancel(request: HttpRequest, uuid: UUID) -> HttpResponse:
     install = _visible(request, uuid)
     if request.method != "POST":
         return render(request, "deploy/cancel.html", {"view": view_of(install)})
-    return _acted(request, install, "The install is being cancelled.", lambda: actions.cancel(install, request.user))
+    return _acted(request, install, "The install is being cancelled.", lambda: actions.cancel(install, person(request)))
 
 
 @login_required
@@ -144,11 +148,11 @@ def retry(request: HttpRequest, uuid: UUID) -> HttpResponse:
     install = _visible(request, uuid)
     from_start = bool(request.POST.get("from_start"))
     return _acted(
-        request, install, "The install goes on.", lambda: actions.retry(install, request.user, from_start=from_start)
+        request, install, "The install goes on.", lambda: actions.retry(install, person(request), from_start=from_start)
     )
 
 
-def _acted(request: HttpRequest, install: Install, done: str, act: Any) -> HttpResponse:
+def _acted(request: HttpRequest, install: Install, done: str, act: Callable[[], None]) -> HttpResponse:
     """Back to the install, with a word of what has come of it; a refusal keeps its status."""
     try:
         act()

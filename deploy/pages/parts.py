@@ -43,7 +43,7 @@ def _step_parts(view: InstallView, row: StepRow) -> Iterator[Part]:
     yield _part(f"row-{row.name}", "deploy/_step_row.html", view=view, row=row)
     yield _part(f"head-{row.name}", "deploy/_step_head.html", view=view, row=row)
     for attempt in row.attempts:
-        about = {"view": view, "row": row, "attempt": attempt}
+        about: dict[str, Any] = {"view": view, "row": row, "attempt": attempt}
         name = f"{row.name}-{attempt.number}"
         yield _part(f"attempt-{name}", "deploy/_attempt.html", into=f"attempts-{row.name}", **about)
         yield _part(f"tried-{name}", "deploy/_attempt_summary.html", **about)
@@ -88,4 +88,3 @@ _MOVING = (logs.LineKind.PROGRESS, logs.LineKind.EXIT, logs.LineKind.COMMAND)
 def chunk_html(chunk: Chunk) -> str:
     """A chunk's lines as they stand in the log."""
     return render_to_string("deploy/_chunk.html", {"chunk": chunk})
-

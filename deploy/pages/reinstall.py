@@ -22,6 +22,7 @@ from metadata.documents import MOST_USER_DATA
 from servers.access import servers_of
 from servers.models import Server
 
+from . import person
 from .draft import SWAPS, Checked, Draft, Section, check, first_draft, reviewed, take, user_data_words
 
 
@@ -120,11 +121,13 @@ def _next(desk: Desk, section: Section) -> HttpResponse:
 
 def _add_key(desk: Desk) -> HttpResponse | None:
     """Adds the pasted key to the project and chooses it; a page that says why where it cannot."""
-    form = SSHKeyForm(
-        {"public_key": desk.draft.key_line, "name": desk.draft.key_name}, project=desk.server.project
-    )
+    form = SSHKeyForm({"public_key": desk.draft.key_line, "name": desk.draft.key_name}, project=desk.server.project)
     if not form.is_valid():
-        errors = {name: " ".join(form.errors[field]) for field, name in _KEY_FIELDS.items() if field in form.errors}
+        errors = {
+            name: " ".join(str(error) for error in form.errors[field])
+            for field, name in _KEY_FIELDS.items()
+            if field in form.errors
+        }
         return _page(desk, Section.ACCESS, show_errors=True, more_errors=errors)
     key = form.save()
     desk.keys.append(key)
@@ -154,7 +157,7 @@ def _erase(desk: Desk) -> HttpResponse:
     if post.get("confirm", "").strip().lower() != server.name.lower():
         return _page(desk, Section.REVIEW, more_errors={"confirm": f"Type {server.name} to confirm that it is meant."})
     try:
-        install = actions.request_install(checked.request(server, desk.draft), desk.request.user)  # type: ignore[arg-type]
+        install = actions.request_install(checked.request(server, desk.draft), person(desk.request))
     except Refused as refused:
         return _page(desk, Section.REVIEW, refused=refused, running=desk.running())
     desk.clear()

@@ -45,8 +45,22 @@ def countdown(at: datetime) -> SafeString:
 def roughly(seconds: float) -> str:
     """A length of time in round words: `45 s`, `9 min`, `2 h`."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.0f} h"
+
+
+@register.filter
+def clock(left: str) -> str:
+    """What rsync says is left (`0:00:19`) as a stopwatch shows it (`0:19`)."""
+    hours, minutes, seconds = (int(part) for part in left.split(":"))
+    return duration(hours * 3600 + minutes * 60 + seconds)
+
+
+@register.filter
+def spaced(rate: str) -> str:
+    """A rate with a space before its unit: `412 MB/s`."""
+    number = rate.rstrip("kMGB/s")
+    return f"{number.removesuffix('.00')} {rate[len(number) :]}"
 
 
 # --- steps and failures
@@ -57,7 +71,7 @@ def step_word(row: StepRow) -> str:
     """The word beside a step's icon."""
     if row.stopped:
         return "stopped"
-    return LOOKS[row.state.value].word
+    return LOOKS[row.look].word
 
 
 _WHOSE: Mapping[Blame, str] = {
@@ -128,6 +142,16 @@ def found_lines(found: Found, step: str, attempt: int, url: str) -> SafeString:
     """The lines that a search gave; each number leads to the line among its neighbours."""
     anchor = f"{step}-{attempt}-L"
     return _lines(found.lines, lambda line: f"{anchor}{line.number}", lambda line: f"{url}?line={line.number}")
+
+
+@register.simple_tag
+def context_line(line: Line, url: str) -> SafeString:
+    """A command that stands further above, as a heading for the lines that it printed; its number leads there."""
+    return format_html(
+        '<div class="log-line is-command"><a href="{}?line={}" class="log-no" data-far>{}</a>'
+        '<span class="log-text">{}</span>{}</div>',
+        url, line.number, line.number, line.text, _side(line),
+    )  # fmt: skip
 
 
 def _lines(lines: Iterable[Line], anchor: Callable[[Line], str], link: Callable[[Line], str]) -> SafeString:

@@ -109,6 +109,7 @@ const read = async (log, url, place) => {
 const put = (log, html, place) => {
   const height = log.scrollHeight;
   log.querySelector(`[data-edge=${place}]`)?.remove();
+  if (place === "before") log.querySelector(".log-context")?.remove();
   if (place === "whole") log.innerHTML = html;
   else log.insertAdjacentHTML(place === "before" ? "afterbegin" : "beforeend", html);
   if (place === "before") log.scrollTop += log.scrollHeight - height;
@@ -134,7 +135,7 @@ const markSelected = () => {
     else link.removeAttribute("aria-current");
   }
   for (const field of steps.querySelectorAll("[type=search]")) {
-    field.toggleAttribute("data-search", field.closest(".step-panel").dataset.panel === selected);
+    field.toggleAttribute("data-search", field.closest(".step-panel").dataset.panel === selected && field.closest(".attempt").open);
   }
 };
 
@@ -170,7 +171,7 @@ const mark = (anchor) => {
 
 steps.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-  const [step, number, edge] = ["a[data-step]", "a.log-no", "a.log-edge"].map((what) => event.target.closest(what));
+  const [step, number, edge] = ["a[data-step]", "a.log-no:not([data-far])", "a.log-edge"].map((what) => event.target.closest(what));
   if (step || number || edge) event.preventDefault();
   if (step) {
     picked = step.dataset.step !== state.current;
@@ -197,8 +198,7 @@ document.addEventListener("keydown", (event) => {
 
 const search = (field, step) => {
   const words = field.value.trim().toLowerCase();
-  const log = field.closest(".step-panel").querySelector(".attempt[open] .log");
-  if (!log) return;
+  const log = field.closest(".attempt").querySelector(".log");
   const found = [...log.querySelectorAll(".log-line")].filter((line) => {
     const hit = words !== "" && line.querySelector(".log-text").textContent.toLowerCase().includes(words);
     line.classList.toggle("is-found", hit);

@@ -22,7 +22,7 @@ STEPS = steps_for(licensed=False)
 FAILURE = Failure(
     "command-failed", Blame.PROVIDER, "Copy the image failed: a command ended with exit status 23.",
     "Read its last lines below: they are the command's own words. Mend what they name, then try again.",
-    "rsync -aHAXS /run/landfall/image/ /run/landfall/target/", 23, ("rsync: write failed: No space left on device (28)",),
+    "rsync -aHAXS /run/landfall/image/ /run/landfall/target/", 23, ("rsync: write failed: No space left on device",),
 )  # fmt: skip
 
 
