@@ -20,7 +20,7 @@ from servers.storage.plan import Plan
 from servers.storage.refusal import PlanImpossible
 
 from . import journal
-from .commands import Command, shown
+from .commands import Command, detail, shown
 from .context import dry_context, is_licensed, storage_plan
 from .events import LIVE, IllegalEvent, Kind
 from .models import Install
@@ -51,7 +51,7 @@ class InstallRequest:
 
 @dataclass(frozen=True, slots=True)
 class StepCommands:
-    """What a step will run, as people read it."""
+    """What a step will run, as people read it: a line a command, what it reads or writes indented below it."""
 
     step: str
     title: str
@@ -153,9 +153,7 @@ def _append(install: Install, kind: Kind, by: User, **data: str) -> None:
 
 
 def _busy(server: Server) -> Refused:
-    return Refused(
-        f"{server.name} is being installed already.", "Watch that install, or cancel it first.", status=409
-    )
+    return Refused(f"{server.name} is being installed already.", "Watch that install, or cancel it first.", status=409)
 
 
 def _checked(request: InstallRequest) -> Install:
@@ -168,7 +166,9 @@ def _checked(request: InstallRequest) -> Install:
     if image.end_of_life and image.end_of_life < timezone.now().date():
         raise Refused(f"{image.name} has reached its end of life.", "Choose a newer version.")
     if is_licensed(image) and not (image.licence and image.licence.activation_key):
-        raise Refused(f"The licence of {image.name} has no activation key.", "An admin can add one on the licences page.")
+        raise Refused(
+            f"The licence of {image.name} has no activation key.", "An admin can add one on the licences page."
+        )
     _check_keys(request.ssh_keys, server)
     try:
         hostname = check_hostname(request.hostname)
@@ -212,7 +212,8 @@ def _commands(install: Install, facts: Facts) -> Iterable[StepCommands]:
 
 
 def _lines(commands: Iterable[Command]) -> tuple[str, ...]:
-    return tuple(shown(command) for command in commands)
-
-
-
+    return tuple(
+        line
+        for command in commands
+        for line in (shown(command), *(f"    {more}" for more in detail(command).splitlines()))
+    )

@@ -14,7 +14,7 @@ _KINDS = {"ready": Kind.RESCUE_READY, "phone-home": Kind.PHONED_HOME}
 
 
 def take(sender: object, *, install: UUID, call: str, payload: dict[str, Any], **_: object) -> None:
-    """Appends the call to the history, which wakes the install. A call for an install that has ended changes nothing."""
+    """Appends the call to the history, which wakes the install; a call for one that has ended changes nothing."""
     row = Install.objects.filter(uuid=install).first()
     if row is None or not Status(row.status).is_live:
         log.info("a %s call for install %s came too late", call, install)

@@ -52,16 +52,23 @@ def in_chroot(root: str, *argv: Word, stdin: str | None = None, may_fail: bool =
 
 
 def shown(command: Command) -> str:
-    """The command as people read it: quoted for a shell, secrets masked, no content of binary files."""
+    """The command as people read it, in one line: quoted for a shell, secrets masked, scripts left to `detail`."""
     if isinstance(command, WriteFile):
         return f"write {shlex.quote(command.path)} ({_amount(command.content)}, mode {command.mode:o})"
-    return shlex.join(str(word) for word in command.argv)
+    return shlex.join("…" if _is_script(word) else str(word) for word in command.argv)
 
 
 def detail(command: Command) -> str:
-    """What goes with the command beyond its line: the text that it writes or reads; empty when there is none to show."""
-    content = command.content if isinstance(command, WriteFile) else command.stdin
-    return content if isinstance(content, str) else ""
+    """What goes with the command beyond its line: scripts, and the text that it reads or writes; often nothing."""
+    if isinstance(command, WriteFile):
+        texts: list[object] = [command.content]
+    else:
+        texts = [*(word for word in command.argv if _is_script(word)), command.stdin]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _is_script(word: Word) -> bool:
+    return isinstance(word, str) and "\n" in word
 
 
 def _amount(content: str | bytes | Secret) -> str:
@@ -75,7 +82,7 @@ def _amount(content: str | bytes | Secret) -> str:
 # then its number, exit status and seconds. `deploy.logs` reads them back.
 _PRELUDE = r"""#!/bin/bash
 set -u -o pipefail
-export LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
+export LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 umask 022
 begin() { printf '\036> %s %s %s\n' "$1" "$EPOCHREALTIME" "$2"; began=${EPOCHREALTIME/./}; }
 end() {
@@ -96,15 +103,14 @@ def script(commands: Iterable[Command]) -> str:
 
 def _framed(number: int, command: Command) -> str:
     grace = "may-fail" if isinstance(command, Run) and command.may_fail else "must"
-    title = shlex.quote(shown(command).replace("\n", " "))
+    title = shlex.quote(shown(command))
     return f"\nbegin {number} {title}\n{_shell(command)}\nend {number} $? {grace}\n"
 
 
 def _shell(command: Command) -> str:
     if isinstance(command, WriteFile):
         path = shlex.quote(command.path)
-        write = _fed(f"install -D -m {command.mode:o} /dev/stdin {path}", command.content)
-        return write
+        return _fed(f"install -D -m {command.mode:o} /dev/stdin {path}", command.content)
     line = " ".join(shlex.quote(_clear(word)) for word in command.argv)
     if command.result:
         line += ' > "$RESULT"'

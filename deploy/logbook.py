@@ -31,9 +31,7 @@ class Logbook:
         last = LogChunk.objects.filter(install=install, step=step, attempt=attempt).order_by("-offset").first()
         if last is None:
             return cls(install, lease, step, attempt)
-        return cls(
-            install, lease, step, attempt, last.offset + last.size, last.first_line + logs.count(last.text)
-        )
+        return cls(install, lease, step, attempt, last.offset + last.size, last.first_line + logs.count(last.text))
 
     @property
     def read_from(self) -> int:
@@ -64,7 +62,7 @@ class Logbook:
 
     def _store(self, data: bytes) -> None:
         # PostgreSQL's text holds no NUL; programs print bytes that are no UTF-8.
-        text = data.decode(errors="replace").replace("\0", "\ufffd")
+        text = logs.condensed(data.decode(errors="replace").replace("\0", "\ufffd"))
         with transaction.atomic():
             journal.require_lease(Install.objects.select_for_update().get(pk=self.install.pk), self.lease)
             LogChunk.objects.create(

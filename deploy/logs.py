@@ -40,6 +40,7 @@ NOTE_MARK = "\x1e! "
 """Begins a line that Landfall wrote, not a command."""
 
 _BREAK = re.compile(r"\r\n|\n|\r")
+_ENDED = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+$")
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: titles, links
@@ -49,7 +50,9 @@ _ESCAPES = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _COMMAND = re.compile(r"\x1e> (\d+) (\d+\.\d+) (.*)", re.DOTALL)
 _EXIT = re.compile(r"\x1e< (\d+) (\d+) (\d+\.\d+)")
-_RSYNC = re.compile(r"\s*(?P<size>[\d,.]+[KMGT]?)\s+(?P<percent>\d{1,3})%\s+(?P<rate>[\d.]+[kMG]?B/s)\s+(?P<left>\d+:\d\d:\d\d)")
+_RSYNC = re.compile(
+    r"\s*(?P<size>[\d,.]+[KMGT]?)\s+(?P<percent>\d{1,3})%\s+(?P<rate>[\d.]+[kMG]?B/s)\s+(?P<left>\d+:\d\d:\d\d)"
+)
 _CURL = re.compile(r"[#=O -]*\s(?P<percent>\d{1,3}\.\d)%\s*")
 
 
@@ -62,6 +65,15 @@ def split(text: str) -> list[str]:
 def count(text: str) -> int:
     """How many lines `split` gives."""
     return len(split(text))
+
+
+def condensed(text: str) -> str:
+    """The text without those reports of progress that another one follows at once: rsync prints one for every file."""
+    lines = _ENDED.findall(text)
+    moves = [_line(0, line).kind is LineKind.PROGRESS for line in lines]
+    return "".join(
+        line for line, moved, more in zip(lines, moves, [*moves, False][1:], strict=True) if not (moved and more)
+    )
 
 
 def parse(text: str, first_line: int = 1) -> list[Line]:

@@ -88,9 +88,7 @@ def start(house: ExitStack, var: Path, ports: Ports) -> None:
     configure(var, ports, rescue_dir)
     bmc_password = kept_secret(var / "demo-bmc")
     logins = fill(ports, image, bmc_password)
-    lab = Lab(
-        var / "lab", specs(ports), f"http://10.0.2.2:{ports.web}", ports.bmc, BMC_USER, bmc_password, rescue_dir
-    )
+    lab = Lab(var / "lab", specs(ports), f"http://10.0.2.2:{ports.web}", ports.bmc, BMC_USER, bmc_password, rescue_dir)
     house.enter_context(lab)
     serve(house, ports)
     say("two virtual servers: oak (UEFI, two disks) and elm (BIOS, one disk)")
@@ -246,9 +244,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def follow(stop: threading.Event, options: argparse.Namespace) -> int:
     """The exit status of `manage.py reinstall --follow`; 130 when it was interrupted."""
-    command = [
-        sys.executable, "manage.py", "reinstall", options.server, "--image", IMAGE, "--as", "customer", "--yes", "--follow",
-    ]  # fmt: skip
+    command = [sys.executable, "manage.py", "reinstall", options.server, "--image", IMAGE]
+    command += ["--as", "customer", "--yes", "--follow"]
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     try:
         while process.poll() is None:

@@ -59,7 +59,9 @@ def _initramfs(ctx: Context) -> Iterator[Command]:
         yield write_file(f"{TARGET}/etc/dracut.conf.d/landfall.conf", "\n".join(lines) + "\n")
         yield in_chroot(TARGET, "dracut", "--force", "--regenerate-all")
         return
-    settings = "# Every driver, so that the disks may move to another machine; zstd at its fastest, so that it is made soon.\n"
+    settings = (
+        "# Every driver, so that the disks may move to another machine; zstd at its fastest, so that it is made soon.\n"
+    )
     yield write_file(
         f"{TARGET}/etc/initramfs-tools/conf.d/landfall", f"{settings}MODULES=most\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n"
     )
@@ -71,7 +73,7 @@ def _drivers_hook(drivers: tuple[str, ...]) -> str:
     return (
         "#!/bin/sh\n# Written by Landfall: the storage drivers of servers, whatever machine the image was made on.\n"
         'case "$1" in prereqs) exit 0 ;; esac\n. /usr/share/initramfs-tools/hook-functions\n'
-        f"for driver in {' '.join(drivers)}; do\n    manual_add_modules \"$driver\"\ndone\n"
+        f'for driver in {" ".join(drivers)}; do\n    manual_add_modules "$driver"\ndone\n'
     )
 
 

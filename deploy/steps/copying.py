@@ -84,7 +84,9 @@ def copy(ctx: Context) -> Iterator[Command]:
     yield run("modprobe", "nbd", "max_part=16")
     yield run("qemu-nbd", "--read-only", f"--format={image.format}", "--connect=/dev/nbd0", f"{WORK}/file")
     # The kernel reads the partition table some time after qemu-nbd has returned.
-    yield run("sh", "-c", "for _ in 1 2 3 4 5 6 7 8 9 10; do udevadm settle; [ -e /dev/nbd0p1 ] && exit; sleep 0.5; done")
+    yield run(
+        "sh", "-c", "for _ in 1 2 3 4 5 6 7 8 9 10; do udevadm settle; [ -e /dev/nbd0p1 ] && exit; sleep 0.5; done"
+    )
     yield run("sh", "-c", _MOUNT_ROOT, "mount-root", "/dev/nbd0", f"{WORK}/root")
     yield run(
         "rsync", "-aHAXS", "--numeric-ids", "--no-inc-recursive", "--info=progress2", "--outbuf=L",

@@ -20,12 +20,12 @@ def plan(control: Control) -> Outcome:
         fresh = control.replan(facts)
     except PlanImpossible as error:
         raise failed("plan-impossible", Blame.CUSTOMER, error.why, error.fix, final=True) from error
-    if fresh != control.context.plan:
+    if not control.context.plan.agrees_with(fresh):
         raise failed(
             "disks-changed",
             Blame.HARDWARE,
             "The server's disks are not those for which the plan was approved; nothing was changed.",
-            "Compare them on the server's page, which shows them as they were seen just now; then review and confirm again.",
+            "Compare them on the server's page, which shows them as they were seen just now; then confirm again.",
             final=True,
         )
     for sentence in (*fresh.summary(), *fresh.notes):

@@ -120,6 +120,6 @@ VERIFY = Step(
         "ssh-silent",
         Blame.PROVIDER,
         "The new system has phoned home, but SSH does not answer at the server's address.",
-        "Compare the address in the inventory with the one that the system has, and look at its firewall; then try again.",
+        "Compare the address in the inventory with the system's own, and look at its firewall; then try again.",
     ),
 )

@@ -10,6 +10,7 @@ from servers.power import Target
 from ..commands import Command, run
 from ..events import Blame, Failure
 from ..step import Context, Control, Done, Outcome, Step, WaitUntil, failed
+from ..transport import fingerprint
 
 
 def rescue(control: Control) -> Outcome:
@@ -22,7 +23,7 @@ def rescue(control: Control) -> Outcome:
     attempt = state.of(RESCUE.name)
     assert attempt.started_at  # the engine starts an attempt before it performs it
     if state.rescue and state.rescue.seq > attempt.started_seq:
-        control.say(f"The rescue system has called. Its SSH host key is {state.rescue.host_keys[0]}")
+        control.say(f"The rescue system has called. Its SSH host key is {fingerprint(state.rescue.host_keys[0])}.")
         return Done({"boot_id": state.rescue.boot_id, "host_keys": list(state.rescue.host_keys)})
     halfway = attempt.started_at + (control.deadline - attempt.started_at) / 2
     cycles = sum(seq > attempt.started_seq for seq in state.cycling)
@@ -51,7 +52,7 @@ RESCUE = Step(
         "rescue-silent",
         Blame.HARDWARE,
         "The rescue system never called.",
-        "Look at the server's console: does it boot from the network, get an address, and reach Landfall's machine URL? "
+        "Look at the server's console: does it boot from the network, get an address, and reach Landfall? "
         "Mend that, then try again; nothing on its disks was changed.",
     ),
 )

@@ -38,7 +38,9 @@ def make_context(
         install=INSTALL,
         hostname="web-14.example.net",
         plan=plan(layout or (raid1() if disks > 1 else plain()), facts, needs, INSTALL),
-        image=ImageSource(kind.title, "http://10.0.2.2:8600/machine/images/" + "ab" * 32, "ab" * 32, 300 << 20, "qcow2"),
+        image=ImageSource(
+            kind.title, "http://10.0.2.2:8600/machine/images/" + "ab" * 32, "ab" * 32, 300 << 20, "qcow2"
+        ),
         flavour=kind,
         config_drive=documents(instance),
         machine_url="http://10.0.2.2:8600",

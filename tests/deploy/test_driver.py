@@ -177,7 +177,7 @@ def test_a_step_that_takes_too_long_is_ended(sshd: Sshd, tmp_path: object) -> No
     assert install.last_failure
     assert install.last_failure.code == "step-timeout"
     time.sleep(2.5)
-    assert not list(getattr(tmp_path, "iterdir")())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cancel_ends_a_step_that_may_be_cancelled_at_once(sshd: Sshd) -> None:

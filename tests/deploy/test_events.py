@@ -5,7 +5,18 @@ from dataclasses import replace
 import pytest
 
 from deploy.events import (
-    GENESIS, Blame, Event, Failure, IllegalEvent, Kind, State, Status, StepState, apply, digest, fold,
+    GENESIS,
+    Blame,
+    Event,
+    Failure,
+    IllegalEvent,
+    Kind,
+    State,
+    Status,
+    StepState,
+    apply,
+    digest,
+    fold,
 )  # fmt: skip
 from tests.deploy.histories import START, STEPS, both, broken, done, history, requested, started
 
@@ -100,7 +111,9 @@ def test_every_change_to_an_event_changes_its_digest() -> None:
 
 def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
     one, other = {"a": 1, "b": [{"c": 1, "d": "é"}]}, {"b": [{"d": "é", "c": 1}], "a": 1}
-    assert digest(GENESIS, Event(1, Kind.REQUESTED, START, one)) == digest(GENESIS, Event(1, Kind.REQUESTED, START, other))
+    assert digest(GENESIS, Event(1, Kind.REQUESTED, START, one)) == digest(
+        GENESIS, Event(1, Kind.REQUESTED, START, other)
+    )
 
 
 def test_a_failure_survives_its_event() -> None:

@@ -23,6 +23,12 @@ def test_progress_of_curl_is_read() -> None:
     assert (line.kind, line.percent) == (LineKind.PROGRESS, 31.4)
 
 
+def test_of_many_reports_of_progress_the_last_is_kept() -> None:
+    moved = [f"  1,000  {percent}%    1.00MB/s    0:00:09 (xfr#{percent}, to-chk=1/9)\r" for percent in (1, 2, 3)]
+    text = "a\n" + "".join(moved) + "b\n" + moved[0] + "\nend"
+    assert logs.condensed(text) == "a\n" + moved[2] + "b\n" + moved[0] + "\nend"
+
+
 def test_lines_are_numbered_from_where_the_chunk_begins() -> None:
     assert [line.number for line in parse("a\nb\rc\r\n", first_line=40)] == [40, 41, 42]
 
@@ -37,3 +43,8 @@ def test_whatever_is_printed_becomes_lines_without_control_characters(text: str)
     lines = parse(text + "\n")
     assert len(lines) == logs.count(text + "\n")
     assert not any(character in line.text for line in lines for character in "\x1b\x00\x07\x1e\n\r")
+
+
+@given(st.text())
+def test_nothing_but_progress_is_left_out(text: str) -> None:
+    assert logs.condensed(text) == text

@@ -74,7 +74,9 @@ def test_every_script_is_one_that_bash_understands() -> None:
     for ctx in (make_context(), make_context(firmware="bios", disks=1), make_context(of="rhel-8", licensed=True)):
         for step in STEPS.values():
             if step.commands:
-                checked = subprocess.run(["bash", "-n"], input=script(step.commands(ctx)), text=True, capture_output=True)
+                checked = subprocess.run(
+                    ["bash", "-n"], input=script(step.commands(ctx)), text=True, capture_output=True
+                )
                 assert (checked.returncode, checked.stderr) == (0, ""), step.name
 
 
