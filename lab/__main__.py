@@ -15,14 +15,15 @@ from rescue.workshop import BuildFailed
 
 from . import GIB, Lab, LabUnusable, MachineSpec
 
+EXAMPLE = "name=oak,firmware=uefi,disks=8G+8G,ssh=2201,memory=2048"
 FIRMWARE: dict[str, Literal["bios", "uefi"]] = {"bios": "bios", "uefi": "uefi"}
 UNITS = {"G": GIB, "M": 1 << 20}
 
 
 def machine(text: str) -> MachineSpec:
-    """`name=oak,firmware=uefi,disks=8G+8G,ssh=2201[,memory=2048]` as a specification."""
-    words = dict(word.split("=", 1) for word in text.split(","))
+    """What such a text says, as a specification; refused with EXAMPLE when it makes no sense."""
     try:
+        words = dict(word.split("=", 1) for word in text.split(","))
         return MachineSpec(
             name=words["name"],
             firmware=FIRMWARE[words["firmware"]],
@@ -31,7 +32,7 @@ def machine(text: str) -> MachineSpec:
             memory_mib=int(words.get("memory", "2048")),
         )
     except (KeyError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"{text}: what is wrong is {error}; e.g. {machine.__doc__}") from error
+        raise argparse.ArgumentTypeError(f"{text} is no machine ({error}); write e.g. {EXAMPLE}") from error
 
 
 def size(text: str) -> int:
@@ -53,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--on", action="store_true", help="switch the machines on at once")
     result.add_argument(
-        "machines", nargs="+", type=machine, metavar="name=oak,firmware=uefi|bios,disks=8G+8G,ssh=2201[,memory=2048]"
+        "machines", nargs="+", type=machine, metavar="MACHINE", help=f"{EXAMPLE} (firmware: bios, uefi; sizes: M, G)"
     )
     return result
 

@@ -36,7 +36,8 @@ EXCLUDED = (
     *(
         f"/usr/lib/modules/*/kernel/{part}/*"
         for part in (
-            "sound", "arch/x86/kvm", "drivers/watchdog", "drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/bluetooth", "drivers/staging",
+            "sound", "arch/x86/kvm", "drivers/watchdog",
+            "drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/bluetooth", "drivers/staging",
             "drivers/iio", "drivers/comedi", "drivers/infiniband", "drivers/net/can", "drivers/net/hamradio",
             "drivers/net/wwan", "drivers/net/ieee802154", "drivers/nfc", "drivers/isdn", "drivers/video",
             "drivers/input/touchscreen", "drivers/input/joystick", "drivers/input/tablet", "drivers/platform",

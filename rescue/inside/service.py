@@ -5,6 +5,7 @@ Reads the controller's URL and this boot's token from the kernel command line. T
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -35,11 +36,13 @@ class Controller:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """The places and the commands that the service touches: the real ones inside the rescue, others in a test."""
+    """What the service touches: the real root, commands and clock inside the rescue, others in a test."""
 
     root: Path = Path("/")
     start_ssh: tuple[str, ...] = ("systemctl", "start", "ssh.service")
     settle: tuple[str, ...] = ("udevadm", "settle", "--timeout=30")
+    say: Callable[[str], None] = print
+    sleep: Callable[[float], None] = time.sleep
 
 
 def parse_command_line(text: str) -> Controller | None:
@@ -61,7 +64,7 @@ def worth_another_try(error: Exception) -> bool:
     """Whether the same request may succeed later: the network, a busy controller, but not a refusal."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code == 429 or error.code >= 500
-    return isinstance(error, OSError)
+    return isinstance(error, (OSError, http.client.HTTPException))
 
 
 def one_key(text: str) -> str:
@@ -72,23 +75,20 @@ def one_key(text: str) -> str:
     return lines[0]
 
 
-def call(
-    controller: Controller, path: str, body: object = None, say: Callable[[str], None] = print,
-    sleep: Callable[[float], None] = time.sleep,
-) -> str:  # fmt: skip
+def call(system: System, controller: Controller, path: str, body: object = None) -> str:
     """The controller's answer, however often it takes to get one; Refused on any other 4xx."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Authorization": f"Bearer {controller.token}", "Content-Type": "application/json"}
-    request = urllib.request.Request(controller.url + path, data, headers)
     for pause in pauses():
         try:
+            request = urllib.request.Request(controller.url + path, data, headers)
             with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT) as answer:
                 return str(answer.read().decode())
         except Exception as error:
             if not worth_another_try(error):
                 raise Refused(f"{path} answered: {error}") from error
-            say(f"{path}: {error}; next try in {pause:g} s")
-        sleep(pause)
+            system.say(f"{path}: {error}; next try in {pause:g} s")
+        system.sleep(pause)
     raise AssertionError("pauses() never ends")
 
 
@@ -108,19 +108,18 @@ def make_host_key(system: System) -> str:
     return " ".join(path.with_name(path.name + ".pub").read_text().split()[:2])
 
 
-def open_and_report(controller: Controller, system: System, say: Callable[[str], None]) -> None:
+def open_and_report(system: System, controller: Controller) -> None:
     """SSH open for the install's key, and the controller told so. Until the key is here, nothing listens."""
-    say(f"calling {controller.url}")
-    admit(system, one_key(call(controller, "/machine/key", say=say)))
+    system.say(f"calling {controller.url}")
+    admit(system, one_key(call(system, controller, "/machine/key")))
     host_key = make_host_key(system)
     subprocess.run(system.start_ssh, check=True)
     # disks that udev has not named yet would be missing from the facts
     subprocess.run(system.settle, check=False)
     boot_id = (system.root / "proc/sys/kernel/random/boot_id").read_text().strip()
-    call(
-        controller, "/machine/ready", {"host_keys": [host_key], "boot_id": boot_id, "facts": facts.gather()}, say=say
-    )  # fmt: skip
-    say("ready: the controller was told")
+    report = {"host_keys": [host_key], "boot_id": boot_id, "facts": facts.gather()}
+    call(system, controller, "/machine/ready", report)
+    system.say("ready: the controller was told")
 
 
 def consoles(active: str) -> list[Path]:
@@ -151,7 +150,7 @@ def main() -> int:
         say_everywhere("no landfall.url and landfall.token on the kernel command line; nothing to do")
         return 2
     try:
-        open_and_report(controller, System(), say_everywhere)
+        open_and_report(System(say=say_everywhere), controller)
     except Refused as refusal:
         say_everywhere(f"stopped: {refusal}. Start the install again from Landfall.")
         return 1
