@@ -1,6 +1,6 @@
 """Secrets sealed at rest: encrypted in the database, opened only where they are used."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
@@ -45,7 +45,13 @@ def unseal(token: str) -> Secret:
         ) from error
 
 
-class SealedField(models.TextField):  # type: ignore[type-arg]
+if TYPE_CHECKING:
+    _Text = models.TextField[Secret | str | None, Secret | None]
+else:
+    _Text = models.TextField
+
+
+class SealedField(_Text):
     """A column that holds a Fernet token and gives a Secret, opened when it is first looked at; empty is None."""
 
     def from_db_value(self, value: str | None, expression: object, connection: object) -> Any:
@@ -53,9 +59,11 @@ class SealedField(models.TextField):  # type: ignore[type-arg]
         return SimpleLazyObject(lambda: unseal(value)) if value else None
 
     def get_prep_value(self, value: object) -> str:
-        if value and not isinstance(value, Secret):
+        if not value:
+            return ""
+        if not isinstance(value, Secret):
             raise TypeError(f"{self.name} takes a Secret, so that no text is stored unsealed by mistake.")
-        return seal(value) if value else ""
+        return seal(value)
 
     def value_to_string(self, obj: models.Model) -> str:
         raise TypeError("A sealed field is not serialised.")

@@ -32,6 +32,7 @@ def image_needs(image: Image) -> ImageNeeds:
     return ImageNeeds(
         root_bytes=image.root_bytes or image.virtual_size,
         filesystems=kind.filesystems,
+        raid=bool(image.capabilities.get("raid", True)),
         ext4_features=kind.ext4_features,
     )
 

@@ -12,8 +12,8 @@ from images.models import Image
 from servers.models import Server
 from servers.storage.plan import Plan
 
-from . import events
-from .events import LIVE, Failure, Status
+from .events import GENESIS, LIVE, Failure, Kind, State, Status, fold
+from .events import Event as Happened
 
 
 class Install(models.Model):
@@ -46,7 +46,7 @@ class Install(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     last_seq = models.PositiveIntegerField(default=0)
-    digest = models.CharField(max_length=64, default=events.GENESIS)
+    digest = models.CharField(max_length=64, default=GENESIS)
 
     # The queue: when a worker should look, and who may write meanwhile.
     wake_at = models.DateTimeField(null=True, blank=True)
@@ -87,13 +87,13 @@ class Install(models.Model):
         """What was approved to be done to the disks."""
         return Plan.from_json(self.approved_plan)
 
-    def history(self) -> list[events.Event]:
+    def history(self) -> list[Happened]:
         """Every event, oldest first; one query."""
         return [row.value() for row in self.events.order_by("seq")]
 
-    def state(self) -> events.State:
+    def state(self) -> State:
         """What the history adds up to; one query."""
-        return events.fold(self.history())
+        return fold(self.history())
 
 
 class Event(models.Model):
@@ -101,7 +101,7 @@ class Event(models.Model):
 
     install = models.ForeignKey(Install, on_delete=models.PROTECT, related_name="events")
     seq = models.PositiveIntegerField()
-    kind = models.CharField(max_length=20, choices=[(kind.value, kind.value) for kind in events.Kind])
+    kind = models.CharField(max_length=20, choices=[(kind.value, kind.value) for kind in Kind])
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
     digest = models.CharField(max_length=64)
@@ -116,9 +116,9 @@ class Event(models.Model):
     def __str__(self) -> str:
         return f"{self.seq} {self.kind}"
 
-    def value(self) -> events.Event:
+    def value(self) -> Happened:
         """The row as the value that `fold` takes."""
-        return events.Event(self.seq, events.Kind(self.kind), self.at, self.data)
+        return Happened(self.seq, Kind(self.kind), self.at, self.data)
 
 
 class LogChunk(models.Model):

@@ -104,12 +104,15 @@ class Control(Protocol):
     """What a control step may see and do: the engine's side of it is `deploy.driver`."""
 
     state: State
-    context: Context
     now: datetime
     deadline: datetime
     address: Address
     expected_serial: str
     expected_macs: frozenset[str]
+
+    @property
+    def context(self) -> Context:
+        """What the install is about, without tokens."""
 
     def say(self, text: str) -> None:
         """Writes a line of Landfall's own into the step's log."""

@@ -69,7 +69,7 @@ class Connection(Protocol):
         """Hangs up."""
 
 
-class _Transport(paramiko.Transport):
+class _Transport(paramiko.Transport):  # type: ignore[misc]  # paramiko has no types
     # paramiko wakes this often, per connection, to see whether it should end: its 0.1 s is most of its idle cost.
     _active_check_timeout = 5
 
@@ -111,17 +111,17 @@ class _ChannelStream:
     def read(self, timeout: float) -> bytes | None:
         self._channel.settimeout(timeout)
         try:
-            return self._channel.recv(65536) or self._end()
+            data: bytes = self._channel.recv(65536)
         except TimeoutError:
             if not self._transport.is_active():
                 raise Unreachable("the connection broke") from None
             return b""
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise Unreachable(f"the connection broke: {error}") from error
-
-    def _end(self) -> None:
-        # A connection that breaks ends the stream too, but without an exit status.
-        _exit_status(self._channel)
+        if not data:
+            # A connection that breaks ends the stream too, but without an exit status.
+            self.status()
+        return data or None
 
     def status(self) -> int:
         return _exit_status(self._channel)
@@ -133,7 +133,7 @@ class _ChannelStream:
 def _exit_status(channel: paramiko.Channel) -> int:
     if not channel.status_event.wait(CONNECT_TIMEOUT) or channel.exit_status < 0:
         raise Unreachable("the connection broke before the command had ended")
-    return channel.exit_status
+    return int(channel.exit_status)
 
 
 @contextlib.contextmanager

@@ -171,6 +171,8 @@ def remember_key(var: Path, project: int) -> None:
 
 def add_server(spec: MachineSpec, project: int, ports: Ports, bmc_password: str) -> None:
     """A virtual machine in the inventory, with the disks that its specification gives it."""
+    from django.utils import timezone
+
     from accounts.secret import Secret
     from servers.facts import Disk, Facts, Firmware, Nic
     from servers.inventory import record_facts
@@ -201,7 +203,7 @@ def add_server(spec: MachineSpec, project: int, ports: Ports, bmc_password: str)
             Firmware(spec.firmware), "Landfall", "Virtual bare metal", spec.serial, 2, spec.memory_mib << 20,
             disks, (Nic("eth0", spec.mac),),
         )  # fmt: skip
-        record_facts(server, facts, None)
+        record_facts(server, facts, timezone.now())
 
 
 def kept_secret(file: Path) -> str:

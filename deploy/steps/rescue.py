@@ -60,6 +60,8 @@ RESCUE = Step(
 
 def look_inside(ctx: Context) -> Iterator[Command]:
     """What the rescue system sees of the machine, as JSON."""
+    # The kernel finds disks some time after the system is up: seconds, in an emulated machine.
+    yield run("udevadm", "settle", "--timeout=30")
     yield run("landfall-facts", result=True)
     # For whoever reads the log: the same in the words of the usual tools.
     yield run("lsblk", "--output", "NAME,SIZE,TYPE,LOG-SEC,MODEL,SERIAL,FSTYPE,LABEL", may_fail=True)

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ class Command(BaseCommand):
         parser.add_argument("--image", required=True, help="name of an offered image")
         parser.add_argument("--layout", choices=sorted(NAMED), help="default: what fits the server's disks")
         parser.add_argument("--hostname", help="default: the server's name")
-        parser.add_argument("--key", action="append", default=[], help="name of an SSH key; default: all of the project")
+        parser.add_argument(
+            "--key", action="append", default=[], help="name of an SSH key; default: all of the project"
+        )
         parser.add_argument("--user-data", type=Path, help="a file for cloud-init, taken as it is")
         parser.add_argument("--as", dest="by", required=True, help="user name of who asks for it")
         parser.add_argument("--yes", action="store_true", help="erase: without it only the plan is shown")
-        parser.add_argument("--follow", action="store_true", help="stay until it has ended; exit status 0 when one can log in")
+        parser.add_argument(
+            "--follow", action="store_true", help="stay until it has ended; exit status 0 when one can log in"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -37,7 +42,7 @@ class Command(BaseCommand):
         except Refused as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"install {install.uuid}")
-        if options["follow"] and Follower(install, self.stdout._out).follow() is not Status.SUCCEEDED:
+        if options["follow"] and Follower(install, sys.stdout).follow() is not Status.SUCCEEDED:
             raise CommandError(f"Nobody can log in. Its log: /installs/{install.uuid}/")
 
     def _request(self, options: dict[str, Any]) -> InstallRequest:
