@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
+from accounts.secret import Secret
 from images.flavours import EFI_LOADER
 from metadata import boot, tokens
 from servers import inventory
@@ -30,7 +31,7 @@ from .jobs import LOST, ROOT, Job
 from .logbook import Logbook
 from .models import Install
 from .queue import Lease, LeaseLost
-from .step import Address, Context, Done, Outcome, Step, StepFailed, WaitUntil, failed
+from .step import Address, Context, Outcome, Step, StepFailed, WaitUntil, failed
 from .steps import POINT_OF_NO_RETURN, STEPS, steps_for
 from .transport import Connection, Refused, Unreachable, WrongHostKey
 
@@ -98,7 +99,8 @@ class Driver:
             if isinstance(outcome, WaitUntil):
                 return self._wait(step, outcome)
             state = self._append(
-                Kind.STEP_SUCCEEDED, {"step": step.name, "attempt": state.of(step.name).attempt, "result": outcome.result}
+                Kind.STEP_SUCCEEDED,
+                {"step": step.name, "attempt": state.of(step.name).attempt, "result": outcome.result},
             )
         self._tidy_up(state)
         return state, None
@@ -236,9 +238,7 @@ class _Control:
             private, public = transport.new_key_pair()
             self._install.private_key, self._install.public_key = private, public
             self._install.save(update_fields=["private_key", "public_key"])
-        boot.direct_to_rescue(
-            self._install.server, self._install.uuid, self._install.public_key, TOKEN_LIFETIME
-        )
+        boot.direct_to_rescue(self._install.server, self._install.uuid, self._install.public_key, TOKEN_LIFETIME)
 
     def boot_from_disk(self) -> None:
         boot.direct_to_disk(self._install.server, EFI_LOADER)
@@ -353,7 +353,7 @@ class _Control:
         if self._connection is None:
             rescue = self.state.rescue
             host_keys = rescue.host_keys if rescue else ()
-            key = Install.objects.get(pk=self._install.pk).private_key
+            key = Install.objects.get(pk=self._install.pk).private_key or Secret("")
             self._connection = transport.connect(self.address.host, self.address.port, key, host_keys)
         return self._connection
 

@@ -42,9 +42,7 @@ class Sshd:
     def new_host_key(self) -> None:
         """From the next start it answers with another host key."""
         (self.folder / "host_key").unlink(missing_ok=True)
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "host_key")], check=True
-        )
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "host_key")], check=True)
 
     @property
     def host_key(self) -> str:

@@ -18,7 +18,7 @@ from deploy.events import (
     digest,
     fold,
 )  # fmt: skip
-from tests.deploy.histories import START, STEPS, both, broken, done, history, requested, started
+from tests.deploy.happenings import START, STEPS, both, broken, done, history, requested, started
 
 
 def test_an_install_whose_steps_are_all_done_has_succeeded() -> None:

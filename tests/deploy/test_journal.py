@@ -13,7 +13,7 @@ from deploy.events import GENESIS, IllegalEvent, Kind, digest
 from deploy.models import Event, Install, LogChunk
 from deploy.queue import Lease, LeaseLost
 from tests.builders import make_install
-from tests.deploy.histories import broken, done, started
+from tests.deploy.happenings import broken, done, started
 
 TO_COPY = (
     (Kind.PLANNED, {"steps": ["rescue", "copy"]}),
