@@ -39,9 +39,7 @@ def drop(connection: Any) -> list[str]:
     """The statements that lift the protection."""
     if connection.vendor == "postgresql":
         return [f"DROP TRIGGER IF EXISTS {table}_append_only ON {table}" for table in TABLES]
-    return [
-        f"DROP TRIGGER IF EXISTS {table}_no_{operation}" for table in TABLES for operation in ("update", "delete")
-    ]
+    return [f"DROP TRIGGER IF EXISTS {table}_no_{operation}" for table in TABLES for operation in ("update", "delete")]
 
 
 def run(connection: Any, statements: list[str]) -> None:

@@ -20,6 +20,7 @@ from django.http import QueryDict
 from django.urls import path
 from django.utils import timezone
 
+from accounts.access import projects_of
 from accounts.models import User
 from deploy import live, reading
 from deploy.pages import board, parts
@@ -46,7 +47,7 @@ _log = logging.getLogger(__name__)
 class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
     """A connection that sends what is new until there can be nothing more, or the browser leaves."""
 
-    group = ""
+    hinted_by: tuple[str, ...] = ()
     pace = PACE
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,7 +56,7 @@ class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
         self.task: asyncio.Task[None] | None = None
 
     def find(self) -> bool:
-        """Whether there is something to watch that this person may see; remembers it, and sets the group."""
+        """Whether there is something to watch that this person may see; remembers it, and the groups that hint at it."""
         raise NotImplementedError
 
     def news(self) -> Update:
@@ -69,12 +70,13 @@ class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self.close(NOT_FOUND)
             return
         live.use_loop(asyncio.get_running_loop())
-        await self.channel_layer.group_add(self.group, self.channel_name)
+        for group in self.hinted_by:
+            await self.channel_layer.group_add(group, self.channel_name)
         self.task = asyncio.create_task(self.follow())
 
     async def disconnect(self, code: int) -> None:
-        if self.group:
-            await self.channel_layer.group_discard(self.group, self.channel_name)
+        for group in self.hinted_by:
+            await self.channel_layer.group_discard(group, self.channel_name)
         if self.task:
             self.task.cancel()
 
@@ -115,7 +117,7 @@ class InstallWatcher(Watcher):
 
     def find(self) -> bool:
         uuid: UUID = self.scope["url_route"]["kwargs"]["uuid"]
-        self.group = live.group(uuid)
+        self.hinted_by = (live.group(uuid),)
         self.after, self.seq = self.number("after"), self.number("seq")
         self.visible = reading.installs_of(self.scope["user"]).filter(uuid=uuid)
         self.pk = self.visible.values_list("pk", flat=True).first() or 0
@@ -143,7 +145,7 @@ class InstallWatcher(Watcher):
 class BoardWatcher(Watcher):
     """Sends the rows of the board that have changed, and their order; the filter is that of the page's address."""
 
-    group = live.BOARD
+    hinted_by = (live.BOARD,)
     pace = 0.5
 
     def find(self) -> bool:
@@ -171,7 +173,11 @@ class ServersWatcher(Watcher):
         if not isinstance(user, User):
             return False
         self.last = self._state()
-        self.group = live.BOARD if user.is_ops else ""
+        self.hinted_by = (
+            (live.BOARD,)
+            if user.is_ops
+            else tuple(live.project_group(project) for project in projects_of(user).values_list("pk", flat=True))
+        )
         return True
 
     def news(self) -> Update:

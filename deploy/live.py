@@ -42,7 +42,9 @@ def nudge(install: UUID, project: int) -> None:
     work.set()
     message = {"type": "more", "install": str(install)}
     try:
-        asyncio.run_coroutine_threadsafe(_send((group(install), project_group(project), BOARD), message), _running_loop())
+        asyncio.run_coroutine_threadsafe(
+            _send((group(install), project_group(project), BOARD), message), _running_loop()
+        )
     except RuntimeError:
         # The loop is being closed; its watchers read again when they connect to the next one.
         _log.debug("a hint was dropped", exc_info=True)

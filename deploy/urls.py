@@ -6,8 +6,8 @@ from deploy.pages import board, install, reinstall, servers
 
 urlpatterns = [
     path("", servers.servers, name="servers"),
-    path("servers/<str:name>/", servers.server, name="server"),
-    path("servers/<str:name>/reinstall/", reinstall.reinstall, name="reinstall"),
+    path("servers/<hostname:name>/", servers.server, name="server"),
+    path("servers/<hostname:name>/reinstall/", reinstall.reinstall, name="reinstall"),
     path("installs/<uuid:uuid>/", install.install_page, name="install"),
     path("installs/<uuid:uuid>/cancel/", install.cancel, name="install-cancel"),
     path("installs/<uuid:uuid>/retry/", install.retry, name="install-retry"),

@@ -22,6 +22,7 @@ from deploy.models import Event, Install
 from deploy.steps import POINT_OF_NO_RETURN, STEPS
 from deploy.timeline import NOTHING_USUAL
 
+from . import person
 from .parts import Part
 
 FAR_OVER = 2.0
@@ -42,8 +43,9 @@ class Filter:
     @classmethod
     def of(cls, query: QueryDict) -> "Filter":
         """The filter in a query string; unknown values filter nothing."""
-        status = query.get("status", "")
-        return cls(status if status in _SHOWN else "", query.get("project", "")[:50], query.get("q", "").strip()[:100])
+        # PostgreSQL refuses a NUL in a text, whatever it is compared with.
+        status, project, words = (query.get(name, "").replace("\0", "").strip() for name in ("status", "project", "q"))
+        return cls(status if status in _SHOWN else "", project[:50], words[:100])
 
     def apply(self, installs: QuerySet[Install]) -> QuerySet[Install]:
         """Those of the installs that it lets through."""
@@ -122,7 +124,7 @@ def board(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         return _act(request)
     wanted = Filter.of(request.GET)
-    shown = rows(request.user, wanted)
+    shown = rows(person(request), wanted)
     context = {
         "rows": shown,
         "numbers": numbers(),
@@ -136,7 +138,7 @@ def board(request: HttpRequest) -> HttpResponse:
     return render(request, "deploy/board.html", context)
 
 
-def rows(user: Any, wanted: Filter) -> list[BoardRow]:
+def rows(user: User, wanted: Filter) -> list[BoardRow]:
     """The rows, most urgent first: two queries, whatever their number."""
     now = timezone.now()
     recent = Q(status=Status.FAILED, ended_at__gte=now - FAILED_FOR)
@@ -236,10 +238,9 @@ def _act(request: HttpRequest) -> HttpResponse:
         touched = _touched(chosen)
         context = {"installs": [(one, one.pk in touched) for one in chosen], "back": request.get_full_path()}
         return render(request, "deploy/board_cancel.html", context)
-    results = [_one(act, install, request.user) for install in chosen]
-    return render(
-        request, "deploy/board_results.html", {"results": results, "act": act, "back": request.get_full_path()}
-    )
+    results = [_one(act, install, person(request)) for install in chosen]
+    outcome = {"results": results, "act": act, "back": request.get_full_path()}
+    return render(request, "deploy/board_results.html", outcome)
 
 
 def _chosen(request: HttpRequest) -> list[Install]:
@@ -259,7 +260,7 @@ def _touched(installs: Iterable[Install]) -> set[int]:
     return set(begun.values_list("install_id", flat=True))
 
 
-def _one(act: str, install: Install, by: Any) -> Result:
+def _one(act: str, install: Install, by: User) -> Result:
     try:
         if act == "cancel":
             actions.cancel(install, by)

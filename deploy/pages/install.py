@@ -80,7 +80,7 @@ def log_page(request: HttpRequest, uuid: UUID, step: str, attempt: int) -> HttpR
     if step not in STEPS:
         raise Http404
     extract, number = _extract(request, install, step, attempt)
-    words = request.GET.get("q", "").strip()[:200]
+    words = request.GET.get("q", "").replace("\0", "").strip()[:200]
     context = {
         "install": install, "step": STEPS[step], "attempt": attempt, "extract": extract, "line": number,
         "lines_url": request.path, "q": words,

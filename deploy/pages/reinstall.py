@@ -123,11 +123,7 @@ def _add_key(desk: Desk) -> HttpResponse | None:
     """Adds the pasted key to the project and chooses it; a page that says why where it cannot."""
     form = SSHKeyForm({"public_key": desk.draft.key_line, "name": desk.draft.key_name}, project=desk.server.project)
     if not form.is_valid():
-        errors = {
-            name: " ".join(str(error) for error in form.errors[field])
-            for field, name in _KEY_FIELDS.items()
-            if field in form.errors
-        }
+        errors = {_KEY_FIELDS[field]: " ".join(str(one) for one in those) for field, those in form.errors.items()}
         return _page(desk, Section.ACCESS, show_errors=True, more_errors=errors)
     key = form.save()
     desk.keys.append(key)

@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts.access import projects_of
+from accounts.filters import filters_of
 from accounts.models import Project
 from deploy.events import State, fold
 from deploy.models import Install
@@ -23,7 +24,7 @@ PAGE = 100
 @require_safe
 def servers(request: HttpRequest) -> HttpResponse:
     """The servers that one may see, found by name, address, serial number or MAC, by status and by project."""
-    filters = {name: request.GET.get(name, "").strip()[:100] for name in ("q", "status", "project")}
+    filters = filters_of(request, "q", "status", "project")
     mine = fleet.with_installs(servers_of(request.user)).prefetch_related("disks")
     page = Paginator(fleet.find(mine, **filters).order_by("name"), PAGE).get_page(request.GET.get("page"))
     projects: list[Project] = list(projects_of(request.user))

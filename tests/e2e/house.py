@@ -20,8 +20,8 @@ QUESTIONS: Mapping[str, str] = {
     "cloud_init": "cloud-init status --long",
     "datasource": "cat /run/cloud-init/cloud-id /run/cloud-init/result.json",
     "mdstat": "cat /proc/mdstat",
-    "esps": "for esp in /boot/efi /boot/efi2; do ! mountpoint -q $esp || (cd $esp && find . -type f -exec sha256sum {} + | "
-    "sort | sha256sum); done",
+    "esps": "for esp in /boot/efi /boot/efi2; do ! mountpoint -q $esp || "
+    "(cd $esp && find . -type f -exec sha256sum {} + | sort | sha256sum); done",
     "firmware": "[ -d /sys/firmware/efi ] && echo uefi || echo bios",
     "fstab": "findmnt --verify --verbose && awk '$1 ~ /^UUID=/ { print $2 }' /etc/fstab",
     "mounted": "findmnt --noheadings --list --output TARGET,FSTYPE --types ext4,vfat",
@@ -60,14 +60,17 @@ class House:
         """The answers of an installed system to all questions."""
         script = "".join(f"echo '### {name}'; {{ {question}; }} 2>&1\n" for name, question in QUESTIONS.items())
         answer = subprocess.run(
-            ["ssh", "-i", str(self.var / "demo_key"), "-p", str(port), "-o", "StrictHostKeyChecking=no",
-             "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
-             "debian@127.0.0.1", "sudo", "bash", "-s"],
+            ["ssh", "-i", str(self.var / "demo_key"), "-p", str(port), *_SSH, "debian@127.0.0.1", "sudo", "bash", "-s"],
             input=script, text=True, capture_output=True, timeout=300, check=True,
         ).stdout  # fmt: skip
         parts = answer.split("### ")[1:]
         return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
 
+
+_SSH = (
+    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+    "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
+)  # fmt: skip
 
 _HISTORY = """
 import json
@@ -96,7 +99,7 @@ def running(var: Path) -> Iterator[House]:
     """Landfall with its two servers, oak (UEFI, two disks) and elm (BIOS, one disk); all of it stopped at the end."""
     web = free_port()
     script = (
-        "import sys, signal, threading\nfrom contextlib import ExitStack\nfrom pathlib import Path\nfrom lab import demo\n"
+        "import signal, threading\nfrom contextlib import ExitStack\nfrom pathlib import Path\nfrom lab import demo\n"
         "stop = threading.Event()\nsignal.signal(signal.SIGTERM, lambda *_: stop.set())\n"
         f"ports = demo.Ports({web}, {free_port()}, {_two_free_ports()})\n"
         "with ExitStack() as house:\n"
