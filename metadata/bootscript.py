@@ -42,15 +42,17 @@ chain --replace {machine_url}/boot/{mac} || goto again
 def disk_script(firmware: Firmware, loader: str = "") -> str:
     """The script that starts what is installed; `loader` is the path of the image's EFI loader, `/` or `\\` apart.
 
-    Every attempt that fails ends in `exit`: the firmware goes on to its next boot entry.
+    When no attempt succeeds, iPXE leaves with an error and the firmware goes on to its next boot entry. A plain
+    `exit` is success to UEFI: OVMF then stops in its setup menu and stays there (measured).
     """
     if firmware is Firmware.UEFI:
+        # drive 0 is whichever disk has the file, so either half of a mirror will do; needs iPXE of 2024 or newer
         attempts = [f"sanboot --no-describe --drive 0 --filename {_efi_path(loader)}"] if loader else []
     else:
         # a disk that was just replaced is blank: the other one of a mirror then boots
         attempts = ["sanboot --no-describe --drive 0x80", "sanboot --no-describe --drive 0x81"]
     lines = [f"{attempt} ||" for attempt in attempts]
-    return "\n".join(["#!ipxe", "echo Landfall: starting from disk", *lines, "exit"]) + "\n"
+    return "\n".join(["#!ipxe", "echo Landfall: starting from disk", *lines, "exit 1"]) + "\n"
 
 
 def _efi_path(loader: str) -> str:

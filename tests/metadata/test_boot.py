@@ -80,7 +80,9 @@ def test_the_decision_remembers_whether_the_machine_has_come(client: Client) -> 
     assert Boot.objects.get().asked_at is None
 
 
-@pytest.mark.parametrize("spelling", ["52-54-00-AB-CD-EF", "52:54:00:AB:CD:EF", "52:54:00:ab:cd:ef"])
+@pytest.mark.parametrize(
+    "spelling", ["52-54-00-AB-CD-EF", "52:54:00:AB:CD:EF", "52:54:00:ab:cd:ef", "52%3A54%3A00%3aab%3acd%3aef"]
+)
 def test_a_mac_address_is_known_in_every_spelling(client: Client, spelling: str) -> None:
     make_server(mac="52:54:00:ab:cd:ef")
     assert client.get(f"/boot/{spelling}").status_code == 200

@@ -45,7 +45,7 @@ def test_every_download_has_a_way_back() -> None:
 def test_no_attempt_at_a_disk_ends_the_script_before_exit() -> None:
     for script in (disk_script(Firmware.BIOS), disk_script(Firmware.UEFI, r"\EFI\debian\grubx64.efi")):
         *before, last = script.splitlines()
-        assert last == "exit"
+        assert last == "exit 1"
         assert all(line.endswith("||") for line in before if line.startswith("sanboot"))
 
 

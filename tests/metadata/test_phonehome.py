@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -125,7 +126,15 @@ class Installed:
         name, *arguments = shell or ["dash"]
         command = [shutil.which(name) or name, *arguments, str(self.path(phonehome.SCRIPT_PATH))]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            start_new_session=True,
+        )
 
     def run(self, shell: list[str] | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         process = self.start(shell, **variables)
@@ -214,7 +223,7 @@ def test_it_calls_again_until_landfall_can_be_reached(client: str, tmp_path: Pat
     first = process.stdout.readline()
     assert "did not take the call" in first and "next try in 1 s" in first
     assert "next try in 2 s" in process.stdout.readline()
-    process.kill()
+    os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert len(system.left()) == 4
 
