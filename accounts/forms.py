@@ -56,6 +56,9 @@ class SSHKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             self.parsed = parse_public_key(self.cleaned_data["public_key"])
         except KeyRefused as refusal:
+            if "PRIVATE KEY" in self.cleaned_data["public_key"]:
+                # it is not sent back into the page, where it would stay in the browser's history
+                self.data = {**self.data, self.add_prefix("public_key"): ""}
             raise forms.ValidationError(str(refusal)) from refusal
         return self.parsed.line
 
@@ -76,7 +79,8 @@ class SSHKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         assert self.parsed is not None, "an invalid form is not saved"
         self.instance.key_type = self.parsed.key_type
         self.instance.fingerprint = self.parsed.fingerprint
-        return super().save(commit)
+        saved: SSHKey = super().save(commit)
+        return saved
 
     def _others(self) -> Any:
         return SSHKey.objects.filter(project=self.instance.project)

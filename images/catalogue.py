@@ -31,7 +31,7 @@ class CatalogueRow:
 
     @property
     def rate(self) -> int | None:
-        """How many of a hundred finished installs succeeded; None before one has finished. Cancelled ones do not count."""
+        """How many of a hundred finished installs succeeded, cancelled ones apart; None before one has finished."""
         finished = self.succeeded + self.failed
         # rounded down: 100 means that none has failed
         return 100 * self.succeeded // finished if finished else None
@@ -66,7 +66,9 @@ def with_statistics(images: QuerySet[Image]) -> QuerySet[Image]:
 def find(images: QuerySet[Image], q: str = "", state: str = "") -> QuerySet[Image]:
     """Those of the images that a filter means."""
     for word in q.split():
-        images = images.filter(Q(name__icontains=word) | Q(flavour__icontains=word) | Q(sha256__startswith=word.lower()))
+        images = images.filter(
+            Q(name__icontains=word) | Q(flavour__icontains=word) | Q(sha256__startswith=word.lower())
+        )
     return images.filter(state=state) if state else images
 
 
@@ -108,7 +110,7 @@ def capabilities_in_words(capabilities: Mapping[str, Any]) -> list[tuple[str, st
 
 
 def _words(name: str) -> str:
-    words = name.replace("_", " ").replace("-", " ")
+    words = name.replace("_", " ").replace("-", " ").replace("efi ", "EFI ")
     return words[:1].upper() + words[1:]
 
 
@@ -118,5 +120,5 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_value(one) for one in value)
     if isinstance(value, dict):
-        return ", ".join(f"{_words(str(name)).lower()} {_value(one)}" for name, one in value.items())
+        return ", ".join(f"{str(name).replace('_', ' ')} {_value(one)}" for name, one in value.items() if one != "")
     return str(value)

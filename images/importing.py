@@ -56,7 +56,7 @@ def import_image(wish: Wish, progress: Progress = silent, limits: Limits = LIMIT
             store.keep(arrival)  # the entry may have outlived its file
             return known, False
         _refuse_taken(wish.name or title)
-        found = inspect(arrival.path, claimed_format(_file_name(wish.source)), limits)
+        found = inspect(arrival.path, claimed_format(file_name(wish.source)), limits)
         return _enter(wish, wish.name or title, arrival, found, store)
 
 
@@ -68,7 +68,7 @@ def _enter(wish: Wish, name: str, arrival: Arrival, found: Inspection, store: St
                 flavour=wish.flavour,
                 format=found.format,
                 path=arrival.sha256,
-                source=_public(wish.source)[:1000],
+                source=public_source(wish.source)[:1000],
                 sha256=arrival.sha256,
                 size=found.size,
                 virtual_size=found.virtual_size,
@@ -113,11 +113,12 @@ def _refuse_taken(name: str) -> None:
         raise ImageRefused(f"There is an image named {name!r} already, with another file.", "Choose another name.")
 
 
-def _file_name(source: str) -> str:
+def file_name(source: str) -> str:
+    """The last part of a path or URL."""
     return PurePosixPath(urlsplit(source).path if is_url(source) else source).name
 
 
-def _public(source: str) -> str:
+def public_source(source: str) -> str:
     """The source as it may be shown: an address without the password or the signature that may be in it."""
     if not is_url(source):
         return source

@@ -34,6 +34,14 @@ class ServerForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
 
+    bmc_url = forms.URLField(
+        label="BMC address",
+        required=False,
+        assume_scheme="https",
+        help_text="For instance https://192.0.2.40.",
+        error_messages={"invalid": "Write the BMC's address: https://192.0.2.40, or https:// and a full name."},
+    )
+
     class Meta:
         model = Server
         fields = [
@@ -45,7 +53,6 @@ class ServerForm(forms.ModelForm):  # type: ignore[type-arg]
             "ssh_port": "SSH port",
             "serial": "Serial number",
             "power_driver": "Switched on and off",
-            "bmc_url": "BMC address",
             "bmc_system": "Redfish system",
             "bmc_user": "BMC user",
             "bmc_verify_tls": "Check the BMC's TLS certificate",
@@ -54,8 +61,7 @@ class ServerForm(forms.ModelForm):  # type: ignore[type-arg]
             "name": "Fully qualified, for instance web-14.example.net.",
             "address": "Where SSH reaches it once it is installed: an IP address or a name.",
             "firmware": "How it starts. The rescue system compares it.",
-            "serial": "As the firmware reports it. An install stops when another machine answers; blank checks MACs alone.",
-            "bmc_url": "For instance https://192.0.2.40.",
+            "serial": "As the firmware reports it: where another machine answers, an install stops.",
             "bmc_system": "For instance /redfish/v1/Systems/1. Blank where the BMC has one system.",
             "bmc_verify_tls": "Take the mark away where the BMC signs its own certificate.",
         }
@@ -77,7 +83,7 @@ class ServerForm(forms.ModelForm):  # type: ignore[type-arg]
         name = str(self.cleaned_data["name"]).lower()
         if not _HOST.match(name) or name.rpartition(".")[2].isdigit():
             raise ValidationError(
-                "That is no host name. Use letters, digits and hyphens, with dots between the parts: web-14.example.net."
+                "That is no host name. Use letters, digits and hyphens, and dots between the parts: web-14.example.net."
             )
         return name
 
@@ -134,10 +140,12 @@ class ServerForm(forms.ModelForm):  # type: ignore[type-arg]
         if password:
             self.instance.bmc_password = Secret(password)
         if self.instance.pk is None:
-            return super().save(commit)
+            saved: Server = super().save(commit)
+            return saved
         # not the other columns: the stored password stays closed, and what the rescue system writes meanwhile stays
-        self.instance.save(update_fields=[*self.Meta.fields, *(["bmc_password"] if password else [])])
-        return self.instance
+        server: Server = self.instance
+        server.save(update_fields=[*self.Meta.fields, *(["bmc_password"] if password else [])])
+        return server
 
 
 class NicForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -190,7 +198,9 @@ class NicForm(forms.ModelForm):  # type: ignore[type-arg]
         address, gateway = data.get("address_cidr"), data.get("gateway")
         if gateway and "address_cidr" not in self.errors:
             if not address:
-                self.add_error("gateway", "With DHCP the gateway comes from there: give an address, or leave this blank.")
+                self.add_error(
+                    "gateway", "With DHCP the gateway comes from there: give an address, or leave this blank."
+                )
             elif ipaddress.ip_address(gateway) not in ipaddress.ip_interface(address).network:
                 self.add_error("gateway", f"{gateway} is not in the network of {address}.")
         return data
@@ -198,6 +208,13 @@ class NicForm(forms.ModelForm):  # type: ignore[type-arg]
 
 class NicsFormSet(BaseInlineFormSet):  # type: ignore[type-arg]
     """The network cards of a server: at least one, each MAC once."""
+
+    def clean(self) -> None:
+        """Nothing; a server that would have no card is refused: it says who it is by its MAC."""
+        super().clean()
+        left = [form for form in self.forms if form not in self.deleted_forms and form.cleaned_data.get("mac")]
+        if self.instance.pk and not left and not any(self.errors):
+            raise ValidationError("Leave at least one card: a server boots, and is recognised, by its MAC.")
 
     def get_unique_error_message(self, unique_check: Any) -> str:
         return "The same MAC is entered twice. Each card has its own."
@@ -270,12 +287,14 @@ class DisksFormSet(BaseFormSet):  # type: ignore[type-arg]
 
 
 def nics_formset(server: Server, data: Mapping[str, Any] | None) -> NicsFormSet:
-    """The cards of the server and two blank rows."""
+    """The cards of the server and a blank row; of a new one, three rows, the first of which must be filled."""
     kind = inlineformset_factory(
         Server, Nic, form=NicForm, formset=NicsFormSet, extra=1 if server.pk else 2, min_num=0 if server.pk else 1,
-        max_num=32, validate_max=True,
+        max_num=32, absolute_max=32, validate_max=True,
     )  # fmt: skip
-    return kind(data, instance=server, prefix="nics")
+    formset = kind(data, instance=server, prefix="nics")
+    assert isinstance(formset, NicsFormSet)
+    return formset
 
 
 def disks_formset(server: Server, data: Mapping[str, Any] | None) -> DisksFormSet | None:
@@ -287,5 +306,9 @@ def disks_formset(server: Server, data: Mapping[str, Any] | None) -> DisksFormSe
         {"path": one.path, "size": f"{one.size} B", "serial": one.serial, "wwn": one.wwn, "rotational": one.rotational}
         for one in known
     ]
-    kind = formset_factory(DiskForm, formset=DisksFormSet, extra=1 if known else 2, can_delete=True, max_num=64)
-    return kind(data, prefix="disks", initial=initial)
+    kind = formset_factory(
+        DiskForm, formset=DisksFormSet, extra=1 if known else 2, can_delete=True, max_num=64, absolute_max=64
+    )
+    formset = kind(data, prefix="disks", initial=initial)
+    assert isinstance(formset, DisksFormSet)
+    return formset

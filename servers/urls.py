@@ -7,5 +7,5 @@ from servers import views
 urlpatterns = [
     path("inventory/", views.inventory, name="inventory"),
     path("inventory/add/", views.server_add, name="server-add"),
-    path("inventory/<str:name>/", views.server_edit, name="server-edit"),
+    path("inventory/<hostname:name>/", views.server_edit, name="server-edit"),
 ]

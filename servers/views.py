@@ -1,14 +1,15 @@
 """The inventory: admins enter the machines."""
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
-from django.core.paginator import Paginator
 
 from accounts.access import role_required
+from accounts.filters import filters_of
 from accounts.models import Role
 from servers.forms import DisksFormSet, NicsFormSet, ServerForm, disks_formset, nics_formset
 from servers.models import Server
@@ -20,7 +21,7 @@ PAGE = 100
 @require_safe
 def inventory(request: HttpRequest) -> HttpResponse:
     """Every machine with what Landfall reaches it by."""
-    q = request.GET.get("q", "").strip()[:100]
+    q = filters_of(request, "q")["q"]
     servers = Server.objects.select_related("project").prefetch_related("nics")
     for word in q.split():
         macs = Server.objects.filter(nics__mac__contains=word.lower().replace("-", ":")).values("pk")
@@ -52,8 +53,9 @@ def _edit(request: HttpRequest, server: Server) -> HttpResponse:
     # the form writes into its instance while it checks: the page's title keeps the old name
     title = server.name
     form, nics, disks = ServerForm(data, instance=server), nics_formset(server, data), disks_formset(server, data)
-    parts = [part for part in (form, nics, disks) if part is not None]
-    if data is not None and all([part.is_valid() for part in parts]):
+    # each of them, even after a bad one: all mistakes are shown at once
+    checked = [part.is_valid() for part in (form, nics, disks) if part is not None]
+    if data is not None and all(checked):
         _save(form, nics, disks)
         messages.success(request, f"{server.name} is {'entered' if is_new else 'changed'}.")
         return redirect(server)

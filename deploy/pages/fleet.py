@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from typing import Any
 
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 
@@ -89,7 +90,7 @@ def with_installs(servers: QuerySet[Server]) -> QuerySet[Server]:
     )
 
 
-def find(servers: QuerySet[Server], q: str = "", status: str = "", project: str = "") -> QuerySet[Server]:
+def find(servers: QuerySet[Any], q: str = "", status: str = "", project: str = "") -> QuerySet[Server]:
     """Those of `servers` (with installs) that a filter means; unknown values find nothing, empty ones everything."""
     for word in q.split():
         servers = servers.filter(

@@ -50,7 +50,7 @@ def server(request: HttpRequest, name: str) -> HttpResponse:
     found = get_object_or_404(mine, name=name)
     (row,) = fleet.rows_of([found])
     installs = fleet.last_installs(found)
-    events = fleet.histories({*installs, row.system} - {None})
+    events = fleet.histories([*installs, *([row.system] if row.system else [])])
     system_state = fold(events.get(row.system.pk, [])) if row.system else State()
     return render(
         request,

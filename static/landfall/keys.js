@@ -12,6 +12,8 @@
     const next = all[Math.max(0, Math.min(all.length - 1, at < 0 ? 0 : at + by))];
     all[at]?.classList.remove("is-current");
     next.classList.add("is-current");
+    // with the focus on its link, Enter opens it and a screen reader says it
+    (next.querySelector(".row-link") || next.querySelector("a"))?.focus({ preventScroll: true });
     next.scrollIntoView({ block: "nearest" });
   };
 
@@ -30,11 +32,6 @@
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (typing(event.target)) {
       if (event.key === "Escape") event.target.blur();
-      return;
-    }
-    if (event.key === "Enter" && event.target === document.body) {
-      const row = document.querySelector("[data-row].is-current");
-      (row?.querySelector(".row-link") || row?.querySelector("a"))?.click();
       return;
     }
     if (event.key === "Escape") document.querySelectorAll("details.nav-user[open]").forEach((menu) => (menu.open = false));

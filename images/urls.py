@@ -1,0 +1,16 @@
+"""The pages of the catalogue and of the licences."""
+
+from django.urls import path
+
+from images import views
+
+urlpatterns = [
+    path("images/", views.images, name="images"),
+    path("images/add/", views.image_add, name="image-add"),
+    path("images/<int:pk>/", views.image, name="image"),
+    path("images/<int:pk>/edit/", views.image_edit, name="image-edit"),
+    path("images/<int:pk>/state/", views.image_state, name="image-state"),
+    path("licences/", views.licences, name="licences"),
+    path("licences/add/", views.licence_add, name="licence-add"),
+    path("licences/<int:pk>/", views.licence_edit, name="licence-edit"),
+]
