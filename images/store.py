@@ -160,6 +160,7 @@ class _FewRedirects(urllib.request.HTTPRedirectHandler):
     """Follows a few redirects, none of them from https to http: what comes then could be anybody's."""
 
     max_redirections = MOST_REDIRECTS
+    max_repeats = 1
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
