@@ -97,6 +97,8 @@ def pack_script(recipe: Recipe) -> str:
     return "\n".join(
         [
             "set -e",
+            # mmdebstrap's own settings for apt stay out of the image, but it wants to delete them itself
+            'mv "$1/etc/apt/apt.conf.d/00mmdebstrap" "$1/mnt/"',
             "staging=$(mktemp -d)",
             # not recursive: what is mounted inside the root (proc, sys) stays out
             'mount --bind "$1" "$staging"',
@@ -104,6 +106,7 @@ def pack_script(recipe: Recipe) -> str:
             mke2fs,
             'umount "$staging/mnt" "$staging"',
             'rmdir "$staging"',
+            'mv "$1/mnt/00mmdebstrap" "$1/etc/apt/apt.conf.d/"',
         ]
     )
 

@@ -17,7 +17,7 @@ rm -f /etc/ssh/ssh_host_* /var/lib/dbus/machine-id /var/lib/systemd/random-seed
 passwd --quiet --lock root
 
 # the exclusions were for this build; a package that is installed later comes whole
-rm -f /etc/dpkg/dpkg.cfg.d/99mmdebstrap /etc/apt/apt.conf.d/*mmdebstrap
+rm -f /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 apt-get clean
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/lib/dpkg/*-old \
     /var/log/*.log /var/log/apt /run/* /tmp/*
