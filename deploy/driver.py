@@ -243,16 +243,18 @@ class _Control:
     def boot_from_disk(self) -> None:
         boot.direct_to_disk(self._install.server, EFI_LOADER)
 
-    def power_cycle(self, target: Target, *, persistent: bool = False) -> str:
+    @property
+    def hands(self) -> str:
+        return power_of(self._install.server).needs_hands
+
+    def power_cycle(self, target: Target, *, persistent: bool = False) -> None:
         power = power_of(self._install.server)
         where = {"target": target.value, "persistent": persistent, "step": self._step.name}
         self.state = self._driver._append(Kind.POWER_CYCLING, where)
         power.boot_from(target, persistent)
         power.reset()
         self.state = self._driver._append(Kind.POWER_CYCLED, where)
-        hands: str = getattr(power, "needs_hands", "")
-        self.say(hands or f"The BMC has restarted the server; it starts from the {target.value} next.")
-        return hands
+        self.say(power.needs_hands or f"The BMC has restarted the server; it starts from the {target.value} next.")
 
     # What was seen
 

@@ -126,8 +126,12 @@ class Control(Protocol):
     def boot_from_disk(self) -> None:
         """From its next network boot on the server is sent to its own disk."""
 
-    def power_cycle(self, target: Target, *, persistent: bool = False) -> str:
-        """Restarts the server, with a word to its BMC what to boot; what a person has to do, when nobody else can."""
+    @property
+    def hands(self) -> str:
+        """What a person has to do where no BMC restarts the server; empty where one does."""
+
+    def power_cycle(self, target: Target, *, persistent: bool = False) -> None:
+        """Restarts the server, with a word to its BMC what to boot; or asks for somebody who does."""
 
     def replan(self, facts: Facts) -> Plan:
         """The plan that the request gives for these facts."""

@@ -34,9 +34,7 @@ def reboot(control: Control) -> Outcome:
     if not begun:
         control.run_job()
     control.boot_from_disk()
-    hands = control.power_cycle(Target.DISK)
-    if hands:
-        control.say(hands)
+    control.power_cycle(Target.DISK)
     return Done()
 
 

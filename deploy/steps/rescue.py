@@ -27,17 +27,18 @@ def rescue(control: Control) -> Outcome:
         return Done({"boot_id": state.rescue.boot_id, "host_keys": list(state.rescue.host_keys)})
     halfway = attempt.started_at + (control.deadline - attempt.started_at) / 2
     cycles = sum(seq > attempt.started_seq for seq in state.cycling)
-    hands = ""
     if cycles == 0:
         control.boot_into_rescue()
-        hands = control.power_cycle(Target.NETWORK)
-    elif cycles == 1 and control.now >= halfway:
+        control.power_cycle(Target.NETWORK)
+    elif cycles == 1 and control.now >= halfway and not control.hands:
         control.say("The rescue system has not called: once more, with the network as the boot device for good.")
-        hands = control.power_cycle(Target.NETWORK, persistent=True)
+        control.power_cycle(Target.NETWORK, persistent=True)
         cycles = 2
+    if control.hands:
+        return WaitUntil(control.deadline, f"somebody at the server. {control.hands}", "give up")
     if cycles < 2:
-        return WaitUntil(halfway, hands or "the server to call from rescue", "power cycle again")
-    return WaitUntil(control.deadline, hands or "the server to call from rescue", "give up")
+        return WaitUntil(halfway, "the server to call from rescue", "power cycle again")
+    return WaitUntil(control.deadline, "the server to call from rescue", "give up")
 
 
 RESCUE = Step(
