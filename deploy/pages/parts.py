@@ -60,7 +60,7 @@ def snapshot(view: InstallView) -> dict[str, Any]:
         "current": view.current,
         "seq": view.state.seq,
         "live": view.is_live,
-        "title": f"{view.status.value}: {view.install.hostname}",
+        "title": f"{view.install.hostname}: {view.status.value} · Landfall",
     }
 
 

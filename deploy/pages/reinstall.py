@@ -141,9 +141,9 @@ def _erase(desk: Desk) -> HttpResponse:
     checked = desk.checked()
     if running := desk.running():
         return _page(desk, Section.REVIEW, refused=_busy(server), running=running)
-    bad = next((one for one in list(Section)[:-1] if not checked.is_good(one)), None)
-    if bad:
-        return _page(desk, bad, show_errors=True)
+    if (unfinished := _open(desk, Section.REVIEW.value)) is not Section.REVIEW:
+        early = Refused("Not everything is chosen yet.", "Go on from the section that is open below.")
+        return _page(desk, unfinished, show_errors=True, refused=early)
     if post.get("reviewed") != reviewed(checked, server, desk.draft):
         changed = Refused(
             "What you confirmed is not what would be installed now: it was changed, perhaps in another window.",

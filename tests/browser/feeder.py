@@ -1,0 +1,75 @@
+"""A process that writes installs and logs into a site's database, as a worker on another machine would.
+
+It reads one JSON command a line, [name, arguments...], and answers each with one line of JSON. Nothing tells the web
+server of what it writes: a page hears of it because its watcher looks once a second.
+"""
+
+import json
+import sys
+from datetime import timedelta
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.utils import timezone  # noqa: E402
+
+from accounts.models import Project, Role  # noqa: E402
+from deploy.models import Install  # noqa: E402
+from tests import builders  # noqa: E402
+from tests.deploy import histories  # noqa: E402
+
+
+def people() -> dict[str, str]:
+    """A customer with a project, and somebody of ops; their password is `builders.PASSWORD`."""
+    project = builders.make_project("Shop")
+    builders.make_user(projects=[project], name="carla")
+    builders.make_user(Role.OPS, name="otto")
+    builders.make_key(project, name="carla@laptop")
+    builders.make_image(name="Debian 12")
+    return {"customer": "carla", "ops": "otto"}
+
+
+def server(name: str) -> str:
+    """A free server with two disks."""
+    return builders.make_server(Project.objects.get(), name=name, disks=2).name
+
+
+def running(step: str, name: str, minutes: float = 0) -> str:
+    """An install in the middle of a step; its UUID."""
+    machine = builders.make_server(Project.objects.get(), name=name, disks=2)
+    began = timezone.now() - timedelta(minutes=minutes) if minutes else None
+    return str(histories.running(step, server=machine, began=began)[0].uuid)
+
+
+def feed(uuid: str, text: str, step: str = "copy", attempt: int = 1) -> int:
+    """Stores a piece of log; its key."""
+    return histories.feed(_install(uuid), text, step, attempt).pk
+
+
+def lines(uuid: str, step: str = "copy", attempt: int = 1) -> list[str]:
+    """What a page should show of a log, from the rows."""
+    return histories.shown_lines(_install(uuid), step, attempt)
+
+
+def past(uuid: str, act: str, *given: Any, **more: Any) -> None:
+    """Something happens: `finish`, `fail`, `start`, ... of a Past."""
+    getattr(histories.Past(_install(uuid)), act)(*given, **more)
+
+
+def count() -> int:
+    """How many installs there are."""
+    return Install.objects.count()
+
+
+def _install(uuid: str) -> Install:
+    return Install.objects.get(uuid=uuid)
+
+
+COMMANDS = {command.__name__: command for command in (people, server, running, feed, lines, past, count)}
+
+if __name__ == "__main__":
+    for asked in sys.stdin:
+        name, given, more = json.loads(asked)
+        print(json.dumps(COMMANDS[name](*given, **more)), flush=True)
