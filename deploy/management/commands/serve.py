@@ -2,11 +2,11 @@ import threading
 from typing import Any
 
 from daphne.endpoints import build_endpoint_description_strings
-from daphne.server import Server
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from deploy.worker import Worker
+from metadata.backpressure import PacedServer
 
 
 class Command(BaseCommand):
@@ -28,7 +28,7 @@ class Command(BaseCommand):
             thread.start()
         self.stdout.write(f"Landfall listens on {settings.LANDFALL_URL}")
         try:
-            Server(
+            PacedServer(
                 application=application,
                 endpoints=build_endpoint_description_strings(host=bind, port=port),
                 server_name="landfall",
