@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from accounts.secret import Secret
 from deploy import steps
 from deploy.events import Kind, Status
 from deploy.models import Install
 from deploy.worker import Worker
-from accounts.secret import Secret
 from metadata import tokens
 from metadata.models import Boot, Purpose
 from metadata.signals import machine_called
@@ -135,7 +135,9 @@ def test_a_worker_process_ends_cleanly_when_it_is_told_to() -> None:
     install = by_hand()
     database = f"sqlite:///{connection.settings_dict['NAME']}"
     process = subprocess.Popen(
-        [sys.executable, "manage.py", "worker", "--slots", "2"], cwd=ROOT, env=os.environ | {"DATABASE_URL": database}
+        [sys.executable, "manage.py", "worker", "--slots", "2"],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": database, "DJANGO_SETTINGS_MODULE": "config.settings"},
     )
     try:
         wait_for(lambda: waiting(install), 60)
