@@ -4,6 +4,7 @@ from typing import Any
 from daphne.endpoints import build_endpoint_description_strings
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.utils.module_loading import import_string
 
 from deploy.worker import Worker
 from metadata.backpressure import PacedServer
@@ -19,9 +20,8 @@ class Command(BaseCommand):
         parser.add_argument("--slots", type=int, default=settings.LANDFALL_SLOTS, help="installs driven at once")
 
     def handle(self, *args: Any, bind: str, port: int, no_worker: bool, slots: int, **options: Any) -> None:
-        # Imported late: the ASGI module sets Django up, and the consumers with it.
-        from config.asgi import application
-
+        # Named by the settings, as any ASGI server would find it: config/ is above us, and not ours to import.
+        application = import_string(settings.ASGI_APPLICATION)
         worker = None if no_worker else Worker(slots)
         thread = threading.Thread(target=worker.run, name="worker") if worker else None
         if thread:
