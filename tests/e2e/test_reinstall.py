@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.browsing import chromium
+from tests import chromium
 from tests.e2e.house import House, running
 
 pytestmark = [pytest.mark.qemu]
@@ -81,7 +81,8 @@ def from_command_line(house: House, *more: str) -> Proof:
 
 @pytest.fixture(scope="module")
 def oak(house: House, elm: object) -> Proof:
-    with chromium() as page:
+    with chromium.running() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
         reinstall_by_clicking(house, page, Path("test-results"))
     return Proof(house.ask(int(house.env["OAK_PORT"])), house.history("oak"))
 
@@ -89,15 +90,31 @@ def oak(house: House, elm: object) -> Proof:
 def reinstall_by_clicking(house: House, page: Page, shots: Path) -> None:
     """What a customer does, from the login to *You can log in.*"""
     page.goto(f"{house.url}/login/")
-    page.get_by_label("User name").fill("customer")
-    page.get_by_label("Password").fill(house.password("customer"))
+    page.fill("[name=username]", "customer")
+    page.fill("[name=password]", house.password("customer"))
     page.get_by_role("button", name="Log in").click()
     page.get_by_role("link", name="oak").first.click()
     page.get_by_role("link", name="Reinstall").first.click()
-    CLICKS(page)
+    page.get_by_label("Debian 12").check()
+    page.get_by_role("button", name="Continue to the disks").click()
+    page.get_by_label("RAID1").check()
+    page.get_by_role("button", name="Continue to access").click()
+    page.get_by_label("demo").check()
+    page.get_by_role("button", name="Continue to the review").click()
+    expect(page.get_by_text("Both disks of oak will be erased")).to_be_visible()
+    page.fill("[name=confirm]", "oak")
+    page.get_by_role("button", name="Erase and reinstall oak").click()
     page.wait_for_url(re.compile(r"/installs/"))
-    expect(page.get_by_text("You can log in")).to_be_visible(timeout=LONGEST * 1000)
+    watch(page, shots)
+
+
+def watch(page: Page, shots: Path) -> None:
+    """Watches the install page, never reloaded, until it says that one can log in."""
     shots.mkdir(exist_ok=True)
+    log = page.get_by_text("mdadm --create /dev/md/root")
+    expect(log.first).to_be_attached(timeout=LONGEST * 1000)
+    page.screenshot(path=shots / "installing.png", full_page=True)
+    expect(page.get_by_text("You can log in").first).to_be_visible(timeout=LONGEST * 1000)
     page.screenshot(path=shots / "installed.png", full_page=True)
 
 
