@@ -10,6 +10,7 @@ from pytest_django import Settings
 from metadata.boot import direct_to_disk, direct_to_rescue, parse_mac
 from metadata.bootscript import disk_script
 from metadata.models import Boot, Purpose, Token
+from metadata.rescuefiles import manifest
 from metadata.tokens import look
 from servers.facts import Firmware
 from tests.metadata.inventory import INSTALL_KEY, MAC, bearer, make_install, make_rescue, make_server
@@ -163,5 +164,6 @@ def test_only_files_that_the_manifest_lists_are_served(client: Client, name: str
 def test_a_manifest_cannot_lead_out_of_its_folder(client: Client, settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("secret")
     make_rescue(settings.LANDFALL_RESCUE_DIR, {"vmlinuz": b"kernel", "../outside": b"secret"})
+    assert manifest().path("../outside") is None
     assert client.get("/boot/files/..%2foutside").status_code == 404
     assert client.get("/boot/files/vmlinuz").status_code == 200
