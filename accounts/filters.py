@@ -1,6 +1,11 @@
-"""What a list's address asks for."""
+"""Lists whose address holds their filter."""
 
-from django.http import HttpRequest
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
+from django_htmx.middleware import HtmxDetails
 
 LONGEST = 100
 
@@ -15,3 +20,12 @@ def filters_of(request: HttpRequest, *names: str) -> dict[str, str]:
 
 def _clean(text: str) -> str:
     return "".join(one if one.isprintable() else " " for one in text).strip()[:LONGEST]
+
+
+def render_list(request: HttpRequest, page: str, found: str, context: dict[str, Any]) -> HttpResponse:
+    """The page; to htmx, which asks while somebody types, only the part with what was found."""
+    htmx: HtmxDetails = request.htmx  # type: ignore[attr-defined]  # set by its middleware
+    response = render(request, found if htmx else page, context)
+    # the same address gives the one or the other: a cache must not mix them up
+    patch_vary_headers(response, ["HX-Request"])
+    return response

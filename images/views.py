@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import role_required
-from accounts.filters import filters_of
+from accounts.filters import filters_of, render_list
 from accounts.models import Role
 from images import catalogue
 from images.access import images_of
@@ -35,7 +35,7 @@ def images(request: HttpRequest) -> HttpResponse:
         "filtered": any(filters.values()),
         **filters,
     }
-    return render(request, "images/images.html", page)
+    return render_list(request, "images/images.html", "images/_found.html", page)
 
 
 @login_required

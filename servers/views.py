@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import role_required
-from accounts.filters import filters_of
+from accounts.filters import filters_of, render_list
 from accounts.models import Role
 from servers.forms import DisksFormSet, NicsFormSet, ServerForm, disks_formset, nics_formset
 from servers.models import Server
@@ -30,7 +30,8 @@ def inventory(request: HttpRequest) -> HttpResponse:
             | Q(project__name__icontains=word)
         )  # fmt: skip
     page = Paginator(servers, PAGE).get_page(request.GET.get("page"))
-    return render(request, "servers/inventory.html", {"page": page, "q": q})
+    found = {"page": page, "q": q}
+    return render_list(request, "servers/inventory.html", "servers/_inventory_found.html", found)
 
 
 @role_required(Role.ADMIN)

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts.access import projects_of
-from accounts.filters import filters_of
+from accounts.filters import filters_of, render_list
 from accounts.models import Project
 from deploy.events import State, fold
 from deploy.models import Install
@@ -28,9 +28,10 @@ def servers(request: HttpRequest) -> HttpResponse:
     mine = fleet.with_installs(servers_of(request.user)).prefetch_related("disks")
     page = Paginator(fleet.find(mine, **filters).order_by("name"), PAGE).get_page(request.GET.get("page"))
     projects: list[Project] = list(projects_of(request.user))
-    return render(
+    return render_list(
         request,
         "servers/servers.html",
+        "servers/_found.html",
         {
             "page": page,
             "rows": fleet.rows_of(page.object_list),

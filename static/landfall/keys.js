@@ -60,6 +60,9 @@
     setTimeout(() => (button.textContent = "copy"), 2000);
   });
 
+  // on a phone the navigation scrolls sideways: show where one is
+  document.querySelector(".nav-main [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
   // a filter is a form that works with Enter; with scripts a choice is enough
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-submit-on-change]")) event.target.form.requestSubmit();

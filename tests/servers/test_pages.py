@@ -120,6 +120,21 @@ def test_a_server_is_found_by_name_address_serial_and_mac() -> None:
     assert "web-1.example.net" in text(client, "/?page=x")
 
 
+def test_while_one_types_only_what_is_found_is_sent() -> None:
+    make_server(name="web-1.example.net")
+    client = browser(make_user(Role.ADMIN))
+    for url in ("/", "/inventory/"):
+        whole = client.get(f"{url}?q=web")
+        part = client.get(f"{url}?q=web", headers={"HX-Request": "true"})
+        assert "<html" in whole.content.decode()
+        assert "<html" not in part.content.decode()
+        assert "web-1.example.net" in part.content.decode()
+        assert part.content.decode().count('id="count" hx-swap-oob="true"') == 1
+        assert "hx-swap-oob" not in whole.content.decode()
+        assert "HX-Request" in part["Vary"]
+        assert "HX-Request" in whole["Vary"]
+
+
 def test_a_server_is_found_by_the_status_of_its_latest_install() -> None:
     project = make_project()
     names = {status: f"{status}.example.net" for status in ("new", "succeeded", "failed", "running")}
