@@ -44,7 +44,7 @@ _USUAL_KEY = "deploy.usual"
 
 def installs_of(user: User | AnonymousUser) -> QuerySet[Install]:
     """The installs that a person may see, with server, image and project: those of the own projects, for ops all."""
-    installs = Install.objects.select_related("server", "image", "project")
+    installs = Install.objects.select_related("server", "image__licence", "project")
     if not isinstance(user, User):
         return installs.none()
     return installs if user.is_ops else installs.filter(project__in=projects_of(user))

@@ -17,9 +17,10 @@ from django.utils import timezone
 from accounts.access import role_required
 from accounts.models import Project, Role, User
 from deploy import actions, reading
+from deploy.context import is_licensed
 from deploy.events import LIVE, Kind, Status, StepState
 from deploy.models import Event, Install
-from deploy.steps import POINT_OF_NO_RETURN, STEPS
+from deploy.steps import POINT_OF_NO_RETURN, STEPS, steps_for
 from deploy.timeline import NOTHING_USUAL
 
 from . import person
@@ -156,7 +157,7 @@ def _row(install: Install, steps: Sequence[str], usual: Mapping[str, float], now
     until = install.ended_at or now
     return BoardRow(
         install,
-        tuple(cells(install, steps)),
+        tuple(cells(install, steps or steps_for(licensed=is_licensed(install.image)))),
         STEPS[install.step].title if install.step in STEPS else "",
         since,
         (until - since).total_seconds() if since else 0.0,
@@ -174,13 +175,12 @@ _CURRENT = {
 
 def cells(install: Install, steps: Sequence[str]) -> list[Cell]:
     """The install's steps as cells: done up to the current one, to do behind it."""
-    names = list(steps) or list(STEPS)
-    at = names.index(install.step) if install.step in names else -1
+    at = steps.index(install.step) if install.step in steps else -1
     current = _CURRENT.get(Status(install.status), StepState.WAITING)
     states = [
-        StepState.DONE if place < at else current if place == at else StepState.PENDING for place in range(len(names))
+        StepState.DONE if place < at else current if place == at else StepState.PENDING for place in range(len(steps))
     ]
-    return [Cell(STEPS[name].title, state) for name, state in zip(names, states, strict=True)]
+    return [Cell(STEPS[name].title, state) for name, state in zip(steps, states, strict=True)]
 
 
 def numbers() -> Numbers:

@@ -7,9 +7,10 @@ from django.conf import settings
 from django.utils import timezone
 
 from deploy import reading, timeline
+from deploy.context import is_licensed
 from deploy.events import Failure, State, Status, fold
 from deploy.models import Install
-from deploy.steps import STEPS
+from deploy.steps import STEPS, steps_for
 from deploy.timeline import Attempt, StepRow, Usual
 from servers.storage.draw import Drawing, drawing
 
@@ -95,7 +96,7 @@ def view_of(install: Install) -> InstallView:
     history = install.history()
     state, usual = fold(history), reading.usual_for(install)
     attempts = timeline.attempts_of(history)
-    steps = state.steps or tuple(name for name in STEPS if name != "licence")
+    steps = state.steps or steps_for(licensed=is_licensed(install.image))
     rows = tuple(_row(name, state, attempts.get(name, ()), usual) for name in steps)
     return InstallView(install, state, rows, timeline.current_step(state) or rows[0].name, usual)
 

@@ -221,7 +221,11 @@ def test_rows_of_the_board_do_not_move_under_the_pointer(ops_page: Page, site: S
     calm = site.ask("running", "copy", "aaa.board.example.net")
     broken = site.ask("running", "copy", "bbb.board.example.net")
     ops_page.goto(f"{site.url}/board/?q=board.example.net")
-    order = lambda: ops_page.locator("#board-rows tr").evaluate_all("rows => rows.map(row => row.id)")  # noqa: E731
+
+    def order() -> list[str]:
+        found: list[str] = ops_page.locator("#board-rows tr").evaluate_all("rows => rows.map(row => row.id)")
+        return found
+
     assert set(order()) == {f"install-{calm}", f"install-{broken}"}
     first = order()
     last = first[-1].removeprefix("install-")
@@ -231,3 +235,11 @@ def test_rows_of_the_board_do_not_move_under_the_pointer(ops_page: Page, site: S
     assert order() == first
     ops_page.locator("h1").hover()
     wait_for(lambda: order() == [f"install-{last}", first[0]])
+
+
+def test_the_list_of_servers_follows_its_installs(page: Page, site: Site) -> None:
+    uuid = site.ask("running", "copy", "listed.example.net")
+    page.goto(f"{site.url}/?q=listed.example.net")
+    expect(page.locator("#servers")).to_contain_text("installing")
+    site.ask("past", uuid, "fail", "copy")
+    expect(page.locator("#servers")).to_contain_text("install failed", timeout=10_000)

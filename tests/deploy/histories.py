@@ -80,8 +80,12 @@ class Past:
         """Does every step, and succeeds."""
         self.until("verify", pace)
         self.wait(SECONDS["verify"] * pace)
-        told = {"ssh": "debian@192.0.2.14", "port": 22, "host_keys": ["SHA256:Q2xpbWIgZXZlcnkgbW91bnRhaW4gYW5kIGZvcmQ"]}
-        self.finish("verify", **(told | login))
+        told: dict[str, Any] = {
+            "ssh": "debian@192.0.2.14",
+            "port": 22,
+            "host_keys": ["SHA256:Q2xpbWIgZXZlcnkgbW91bnRhaW4"],
+        }
+        self.event(Kind.STEP_SUCCEEDED, step="verify", attempt=1, result=told | login)
 
 
 def with_new_start(install: Install, began: datetime) -> None:
@@ -128,6 +132,7 @@ def command(number: int, text: str, lines: Sequence[str], status: int = 0, secon
 def feed(install: Install, text: str, step: str = "copy", attempt: int = 1) -> LogChunk:
     """Stores a piece of log as a worker does, and tells those who watch."""
     last = LogChunk.objects.filter(install=install, step=step, attempt=attempt).order_by("-offset").first()
+    text = text.replace("\0", "\ufffd")
     chunk = LogChunk.objects.create(
         install=install, step=step, attempt=attempt, text=text, size=len(text.encode()), at=timezone.now(),
         offset=last.offset + last.size if last else 0,

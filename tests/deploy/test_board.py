@@ -75,7 +75,7 @@ def test_what_is_over_is_not_on_the_board_and_a_failure_leaves_when_it_is_answer
 
 
 def test_a_failure_of_yesterday_is_gone() -> None:
-    install, past = running("copy", began=timezone.now() - timedelta(hours=30))
+    _, past = running("copy", began=timezone.now() - timedelta(hours=30))
     past.fail("copy")
     assert rows(board()) == []
     assert "Nothing runs" in board()

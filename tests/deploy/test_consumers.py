@@ -236,7 +236,7 @@ async def test_what_a_program_prints_is_text_and_nothing_else(page: Page, instal
     html = page.heard[-1]["log"][0]["html"]
     assert "<script" not in html
     assert "\x1b" not in html
-    assert page.lines == ["<script>alert(1)</script>red &amp; 'quoted\""]
+    assert page.lines == ["<script>alert(1)</script>red &amp;\ufffd 'quoted\""]
 
 
 async def test_the_board_sends_the_rows_that_change_and_their_order(install: Install) -> None:

@@ -229,7 +229,7 @@ def test_a_log_can_be_downloaded_line_for_line() -> None:
     response = login().get(f"{install.get_absolute_url()}log/copy/1.txt")
     assert response["Content-Type"] == "text/plain; charset=utf-8"
     assert response["X-Content-Type-Options"] == "nosniff"
-    body = b"".join(response).decode()  # type: ignore[arg-type]
+    body = b"".join(response).decode()
     assert body == "$ rsync <x>\none\ntwo\n[done after 1.500 s]\n# a note\n"
 
 
