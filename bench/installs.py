@@ -4,6 +4,7 @@ Takes a few minutes where there is KVM, half an hour where processors are emulat
 it takes to build the rescue system and the image. Writes its table into the docs itself.
 """
 
+import shutil
 import sys
 import tempfile
 import time
@@ -27,15 +28,17 @@ def reinstall(house: House, server: str) -> Mapping[str, float]:
     took = time.monotonic() - began
     print(done.stdout, file=sys.stderr)
     if done.returncode != 0:
-        raise SystemExit(f"{server} could not be reinstalled, so there is nothing to measure.\n{done.stderr}")
+        raise SystemExit(f"{server} could not be reinstalled; the logs are in {house.var}.\n{done.stderr}")
     seconds = house.history(server)["seconds"]
     assert isinstance(seconds, dict)
     return {**seconds, "all": took}
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="landfall-bench-") as var, running(Path(var)) as house:
+    var = Path(tempfile.mkdtemp(prefix="landfall-bench-installs-"))
+    with running(var) as house:
         taken = {server: reinstall(house, server) for server in SERVERS}
+    shutil.rmtree(var)  # after a failure it stays: its logs tell why
     titles = {name: step.title for name, step in STEPS.items()} | {"all": "All, from the command to the login"}
     done = [name for name in titles if any(name in seconds for seconds in taken.values())]
     rows = [(titles[name], *(f"{seconds[name]:.1f}" for seconds in taken.values())) for name in done]
