@@ -56,7 +56,7 @@ class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
         self.task: asyncio.Task[None] | None = None
 
     def find(self) -> bool:
-        """Whether there is something to watch that this person may see; remembers it, and the groups that hint at it."""
+        """Whether there is something to watch that this person may see; remembers it, and who hints at it."""
         raise NotImplementedError
 
     def news(self) -> Update:
