@@ -50,31 +50,40 @@ def _packages(ctx: Context) -> Iterator[Command]:
 
 
 def _initramfs(ctx: Context) -> Iterator[Command]:
-    drivers = ctx.flavour.drivers
+    """Every storage driver of the kernel, so that the disks may move to another machine.
+
+    No network drivers: nothing boots over the network here, and of the time that initramfs-tools takes with
+    MODULES=most they and their firmware are the larger part.
+    """
+    drivers = " ".join((*ctx.flavour.drivers, *sorted(ctx.flavour.filesystems)))
     if ctx.flavour.initramfs is Initramfs.DRACUT:
-        listed = " ".join((*drivers, *sorted(ctx.flavour.filesystems)))
-        lines = [f'add_drivers+=" {listed} "', 'hostonly="no"']
+        lines = [f'add_drivers+=" {drivers} "', 'hostonly="no"']
         if ctx.plan.arrays:
             lines += ['mdadmconf="yes"', 'add_dracutmodules+=" mdraid "']
         yield write_file(f"{TARGET}/etc/dracut.conf.d/landfall.conf", "\n".join(lines) + "\n")
         yield in_chroot(TARGET, "dracut", "--force", "--regenerate-all")
         return
-    settings = (
-        "# Every driver, so that the disks may move to another machine; zstd at its fastest, so that it is made soon.\n"
-    )
-    yield write_file(
-        f"{TARGET}/etc/initramfs-tools/conf.d/landfall", f"{settings}MODULES=most\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n"
-    )
-    yield write_file(f"{TARGET}/etc/initramfs-tools/hooks/landfall", _drivers_hook(drivers), mode=0o755)
+    yield write_file(f"{TARGET}/etc/initramfs-tools/conf.d/landfall", _INITRAMFS_SETTINGS)
+    yield write_file(f"{TARGET}/etc/initramfs-tools/hooks/landfall", _DRIVERS_HOOK % drivers, mode=0o755)
     yield in_chroot(TARGET, "update-initramfs", "-u", "-k", "all")
 
 
-def _drivers_hook(drivers: tuple[str, ...]) -> str:
-    return (
-        "#!/bin/sh\n# Written by Landfall: the storage drivers of servers, whatever machine the image was made on.\n"
-        'case "$1" in prereqs) exit 0 ;; esac\n. /usr/share/initramfs-tools/hook-functions\n'
-        f'for driver in {" ".join(drivers)}; do\n    manual_add_modules "$driver"\ndone\n'
-    )
+_INITRAMFS_SETTINGS = """\
+# Written by Landfall: which drivers go in is said in hooks/landfall.
+MODULES=list
+COMPRESS=zstd
+COMPRESSLEVEL=1
+"""
+
+_DRIVERS_HOOK = """\
+#!/bin/sh
+# Written by Landfall: the storage drivers and keyboards of servers, whatever machine the image was made on.
+case "$1" in prereqs) exit 0 ;; esac
+. /usr/share/initramfs-tools/hook-functions
+auto_add_modules scsi block ata mmc usb_storage
+copy_modules_dir kernel/drivers/usb/host
+manual_add_modules %s
+"""
 
 
 def _grub(ctx: Context) -> Iterator[Command]:

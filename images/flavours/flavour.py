@@ -44,7 +44,7 @@ class Grub:
 # Drivers of real servers' storage: an image made in a virtual machine often has an initramfs with virtio alone.
 SERVER_DRIVERS = (
     "ahci", "nvme", "megaraid_sas", "mpt3sas", "hpsa", "smartpqi", "aacraid", "mptsas", "mvsas", "isci", "arcmsr",
-    "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "usbhid", "xhci_pci",
+    "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "usbhid", "hid_generic", "xhci_pci",
 )  # fmt: skip
 RAID_DRIVERS = ("md_mod", "raid0", "raid1", "raid10", "raid456", "dm_mod")
 
