@@ -78,9 +78,15 @@ class InstallView:
 
     @property
     def host_keys(self) -> Sequence[str]:
-        """The fingerprints that the installed system told, and that its SSH server then proved to have."""
+        """The fingerprints that the installed system told when it phoned home."""
         keys: Sequence[str] = self.state.result("verify").get("host_keys", ())
         return keys
+
+    @property
+    def verified_key(self) -> str:
+        """The one of them that its SSH server then showed to us."""
+        key: str = self.state.result("verify").get("verified", "")
+        return key
 
     @property
     def failure(self) -> Failure | None:
