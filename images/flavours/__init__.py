@@ -23,4 +23,14 @@ def flavour(name: str) -> Flavour:
         raise UnknownFlavour(f"There is no flavour {name!r}. Choose one of: {', '.join(sorted(FLAVOURS))}.") from None
 
 
-__all__ = ["EFI_LOADER", "FLAVOURS", "BlsStyle", "Flavour", "Grub", "Initramfs", "LicenceTool", "UnknownFlavour", "flavour"]
+__all__ = [
+    "EFI_LOADER",
+    "FLAVOURS",
+    "BlsStyle",
+    "Flavour",
+    "Grub",
+    "Initramfs",
+    "LicenceTool",
+    "UnknownFlavour",
+    "flavour",
+]
