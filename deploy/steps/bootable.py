@@ -94,15 +94,17 @@ def _grub(ctx: Context) -> Iterator[Command]:
             yield in_chroot(TARGET, grub.install, "--target=i386-pc", "--recheck", disk)
         yield in_chroot(TARGET, *grub.mkconfig)
         return
-    yield in_chroot(TARGET, *grub.mkconfig)
     first, *others = ctx.plan.esps
     if grub.efi_signed:
+        yield in_chroot(TARGET, *grub.mkconfig)
         yield from _signed_loader(ctx, first.mount)
     else:
+        # grub-install makes the folder that the configuration goes into
         yield in_chroot(
             TARGET, grub.install, "--target=x86_64-efi", f"--efi-directory={first.mount}", "--no-nvram", "--removable",
             "--recheck",
         )  # fmt: skip
+        yield in_chroot(TARGET, *grub.mkconfig)
     for other in others:
         yield run("rsync", "-rt", "--delete", "--modify-window=2", f"{TARGET}{first.mount}/", f"{TARGET}{other.mount}/")
 
