@@ -139,6 +139,10 @@ class LogChunk(models.Model):
             # A byte of the log is stored once, whoever follows the job.
             models.UniqueConstraint(fields=["install", "step", "attempt", "offset"], name="one_chunk_per_offset"),
         ]
+        indexes = [
+            # Every watcher's question, several times a second: what came behind my cursor?
+            models.Index(fields=["install", "id"], name="log_behind_a_cursor"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.step} {self.attempt} at {self.offset}"

@@ -13,17 +13,10 @@ from pathlib import Path
 
 from accounts.secret import Secret
 from deploy import transport
+from tests.ports import free_port
 
 USER = getpass.getuser()
 """An sshd that is not root lets in the one who started it, and nobody else."""
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -18,6 +18,7 @@ from deploy.step import Context, Control, Done, Outcome, Perform, Step, WaitUnti
 from servers.power import PowerCode, PowerError
 from tests import sshd as sshd_module
 from tests.builders import make_install, make_server
+from tests.ports import free_port
 from tests.sshd import Sshd
 
 pytestmark = [
@@ -256,4 +257,4 @@ def test_the_private_key_is_forgotten_when_somebody_can_log_in(sshd: Sshd) -> No
 
 def test_the_host_key_of_a_silent_address_is_none() -> None:
     with pytest.raises(transport.Unreachable):
-        transport.host_key("127.0.0.1", sshd_module.free_port())
+        transport.host_key("127.0.0.1", free_port())

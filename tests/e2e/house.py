@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sshd import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 

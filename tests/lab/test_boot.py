@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,16 +16,11 @@ from sushy.auth import BasicAuth
 from lab import GIB, Lab, MachineSpec
 from rescue.build import ensure
 from tests.lab.controller import Controller
+from tests.ports import free_port
 
 pytestmark = pytest.mark.qemu
 
 READY_WITHIN = 300
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

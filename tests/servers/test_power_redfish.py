@@ -18,6 +18,7 @@ import pytest
 from accounts.secret import Secret
 from servers.power import Bmc, PowerError, PowerState, Target, driver
 from servers.power.redfish import Redfish
+from tests.ports import free_port
 from tests.servers.bad_bmc import PASSWORD, BadBmc, running
 
 
@@ -192,13 +193,6 @@ def test_what_is_no_redfish_at_all_is_an_error_and_no_traceback() -> None:
     with running(not_redfish=True) as bad:
         error = failure_of(redfish(bad).state)
     assert error.code == "bmc-error" and "does not speak Redfish" in error.message
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def test_a_refused_connection_is_unreachable() -> None:
