@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TextIO
 
@@ -43,6 +43,7 @@ class Follower:
     install: Install
     out: TextIO
     interval: float = 1.0
+    quarters: set[tuple[str, int]] = field(default_factory=set)
 
     def follow(self) -> Status:
         """How the install ended."""
@@ -55,8 +56,7 @@ class Follower:
             if not state.status.is_live:
                 self._end(state)
                 return state.status
-            if self.out.isatty():
-                self.out.write(self._current(state))
+            self.out.write(self._current(state) if self.out.isatty() else self._quarter(state))
             self.out.flush()
             time.sleep(self.interval)
 
@@ -90,6 +90,15 @@ class Follower:
             return f"{line}  waiting for {progress.waiting_for}"
         moved = self._progress(state.step, progress.attempt)
         return f"{line}  {bar(moved.percent or 0)} {moved.percent or 0:3.0f} % {moved.rate}" if moved else line
+
+    def _quarter(self, state: State) -> str:
+        """The bar at every quarter of the way, for an output whose lines cannot be drawn over."""
+        moved = self._progress(state.step, state.of(state.step).attempt) if state.step else None
+        quarter = int((moved.percent or 0) // 25) if moved else 0
+        if not moved or (state.step, quarter) in self.quarters or quarter == 0:
+            return ""
+        self.quarters.add((state.step, quarter))
+        return f"  {bar(moved.percent or 0)} {moved.percent or 0:3.0f} % {moved.rate}\n"
 
     def _progress(self, step: str, attempt: int) -> logs.Line | None:
         last = LogChunk.objects.filter(install=self.install, step=step, attempt=attempt).order_by("-offset").first()

@@ -100,7 +100,8 @@ def _processor(accelerator: Accelerator) -> list[str]:
     if accelerator is Accelerator.KVM:
         return ["-accel", "kvm", "-cpu", "host", "-smp", "2"]
     # One processor: a second one makes every fork wait for the other's translations (22 ms a fork against 7, measured),
-    # and an install is mostly forks. la57 makes every page walk a level deeper; svm makes kernels load KVM, of no use inside a translation
+    # and an install is mostly forks. la57 makes every page walk a level deeper; svm makes kernels load KVM, of no use
+    # inside a translation.
     return ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off,svm=off", "-smp", "1"]
 
 
