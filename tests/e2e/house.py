@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.ports import free_port
@@ -40,6 +40,7 @@ class House:
     url: str
     var: Path
     env: Mapping[str, str]
+    commands: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     def password(self, role: str) -> str:
         """What the demo's person of this role logs in with."""
@@ -47,10 +48,22 @@ class House:
 
     def manage(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """A `manage.py` command, run to its end."""
-        return subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
-            cwd=ROOT, env=dict(self.env), text=True, capture_output=True, check=check,
+            cwd=ROOT, env=dict(self.env), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        self.commands.append(process)
+        output, errors = process.communicate()
+        done = subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+        if check:
+            done.check_returncode()
+        return done
+
+    def end_commands(self) -> None:
+        """Ends the commands that still run: when a test has failed, nobody waits for the others' installs."""
+        for process in self.commands:
+            if process.poll() is None:
+                process.terminate()
 
     def history(self, server: str, install: int = -1) -> dict[str, object]:
         """What Landfall itself has of the server's latest install (or an earlier one)."""

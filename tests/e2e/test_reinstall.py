@@ -6,7 +6,6 @@ the command line, and then once more, with user data whose first-boot script del
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,22 +52,17 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture(scope="module")
 def elm(house: House) -> "Iterator[tuple[Future[Proof], Future[Proof]]]":
     """elm's two installs, one after the other, while oak is installed too."""
-    first_done = threading.Event()
-
-    def first() -> Proof:
-        try:
-            return from_command_line(house)
-        finally:
-            first_done.set()
-
-    def second() -> Proof:
-        first_done.wait()
-        user_data = house.var / "user-data"
-        user_data.write_text(WITHOUT_CLOUD_INIT)
-        return from_command_line(house, "--user-data", str(user_data))
-
     with ThreadPoolExecutor(2) as pool:
-        yield pool.submit(first), pool.submit(second)
+        first = pool.submit(from_command_line, house)
+
+        def once_more() -> Proof:
+            first.result()
+            user_data = house.var / "user-data"
+            user_data.write_text(WITHOUT_CLOUD_INIT)
+            return from_command_line(house, "--user-data", str(user_data))
+
+        yield first, pool.submit(once_more)
+        house.end_commands()
 
 
 def from_command_line(house: House, *more: str) -> Proof:
@@ -95,11 +89,11 @@ def reinstall_by_clicking(house: House, page: Page, shots: Path) -> None:
     page.get_by_role("button", name="Log in").click()
     page.get_by_role("link", name="oak").first.click()
     page.get_by_role("link", name="Reinstall").first.click()
-    page.get_by_label("Debian 12").check()
+    page.get_by_role("radio", name="Debian 12").check()
     page.get_by_role("button", name="Continue to the disks").click()
-    page.get_by_label("RAID1").check()
+    page.get_by_role("radio", name="RAID1").check()
     page.get_by_role("button", name="Continue to access").click()
-    page.get_by_label("demo").check()
+    page.get_by_role("checkbox", name="demo").check()
     page.get_by_role("button", name="Continue to the review").click()
     expect(page.get_by_text("Both disks of oak will be erased")).to_be_visible()
     page.fill("[name=confirm]", "oak")
