@@ -20,6 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("--slots", type=int, default=settings.LANDFALL_SLOTS, help="installs driven at once")
 
     def handle(self, *args: Any, bind: str, port: int, no_worker: bool, slots: int, **options: Any) -> None:
+        settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise complains of a folder that is not there
         # Named by the settings, as any ASGI server would find it: config/ is above us, and not ours to import.
         application = import_string(settings.ASGI_APPLICATION)
         worker = None if no_worker else Worker(slots)
