@@ -23,7 +23,7 @@ def engine() -> str:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings() -> Iterator[None]:
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> Iterator[None]:
     """The database server, started before the first test that needs it. pytest-django's own hook for that."""
     if not ON_POSTGRES:
         yield

@@ -37,6 +37,7 @@ if not ON_POSTGRES:
 
 STATIC_ROOT = FOLDER / "static"
 STATIC_ROOT.mkdir()  # whitenoise warns where there is none
+WHITENOISE_AUTOREFRESH = True  # it would look at every static file for every client that a test makes
 
 # Strong hashes are slow on purpose; the tests log in often.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -43,7 +43,7 @@ def reseal(field: SealedField) -> int:
     # Locked: a password that somebody changes meanwhile is not to be put back.
     rows = field.model._base_manager.select_for_update().exclude(**{field.attname: None}).exclude(**{field.attname: ""})
     count = 0
-    for pk, secret in rows.values_list("pk", field.attname):
+    for pk, secret in rows.order_by("pk").values_list("pk", field.attname):
         try:
             field.model._base_manager.filter(pk=pk).update(**{field.attname: secret})
         except SealBroken as error:
