@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
 def start(house: ExitStack, var: Path, ports: Ports) -> None:
     """Everything of the demo, running; `house` stops it."""
+    var.mkdir(parents=True, exist_ok=True)
     rescue_dir = rescue.ensure(say)
     image = factory.ensure("debian-12", say)
     configure(var, ports, rescue_dir)

@@ -274,7 +274,7 @@ def _esps(disks: Sequence[PlannedDisk], seed: UUID) -> tuple[planned.Filesystem,
     """The ESPs of the disks that the machine can start from: /boot/efi, /boot/efi2, and so on; none under BIOS."""
     found = [one for disk in disks for one in disk.partitions if one.type is PartitionType.ESP]
     # a disk that has died must not keep the others from starting
-    lost_is_fine = ("nofail", "x-systemd.device-timeout=10s") if len(found) > 1 else ()
+    lost_is_fine = ("nofail",) if len(found) > 1 else ()
     return tuple(
         planned.Filesystem(
             device=one.path,

@@ -16,6 +16,7 @@ django.setup()
 from django.utils import timezone  # noqa: E402
 
 from accounts.models import Project, Role  # noqa: E402
+from deploy.events import Kind  # noqa: E402
 from deploy.models import Install  # noqa: E402
 from tests import builders  # noqa: E402
 from tests.deploy import histories  # noqa: E402
@@ -43,6 +44,12 @@ def running(step: str, name: str, minutes: float = 0) -> str:
     return str(histories.running(step, server=machine, began=began)[0].uuid)
 
 
+def queued(name: str) -> str:
+    """An install that no worker has looked at yet; its UUID."""
+    machine = builders.make_server(Project.objects.get(), name=name, disks=2)
+    return str(builders.make_install(machine).uuid)
+
+
 def feed(uuid: str, text: str, step: str = "copy", attempt: int = 1) -> int:
     """Stores a piece of log; its key."""
     return histories.feed(_install(uuid), text, step, attempt).pk
@@ -58,6 +65,11 @@ def past(uuid: str, act: str, *given: Any, **more: Any) -> None:
     getattr(histories.Past(_install(uuid)), act)(*given, **more)
 
 
+def happen(uuid: str, kind: str, **data: Any) -> None:
+    """An event is appended, now."""
+    histories.Past(_install(uuid)).event(Kind(kind), **data)
+
+
 def count() -> int:
     """How many installs there are."""
     return Install.objects.count()
@@ -67,7 +79,9 @@ def _install(uuid: str) -> Install:
     return Install.objects.get(uuid=uuid)
 
 
-COMMANDS = {command.__name__: command for command in (people, server, running, feed, lines, past, count)}
+COMMANDS = {
+    command.__name__: command for command in (people, server, running, queued, feed, lines, past, happen, count)
+}
 
 if __name__ == "__main__":
     for asked in sys.stdin:

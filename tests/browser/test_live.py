@@ -58,6 +58,27 @@ def test_the_timeline_and_the_end_come_without_a_reload(page: Page, site: Site) 
     assert page.evaluate("window.sameDocument")
 
 
+def test_a_page_opened_before_the_first_step_moves_on_with_the_install(page: Page, site: Site) -> None:
+    uuid = site.ask("queued", "queued.example.net")
+    page.goto(f"{site.url}/installs/{uuid}/")
+    site.ask("past", uuid, "start", "rescue")
+    site.ask("happen", uuid, "power_cycling")
+    site.ask("happen", uuid, "power_cycled")
+    site.ask("feed", uuid, "\x1e! The BMC has restarted the server.\n", "rescue")
+    until = "2026-05-01T12:00:00+00:00"
+    site.ask("happen", uuid, "step_waiting", step="rescue", attempt=1, reason="the server", until=until)
+    expect(page.get_by_text("The BMC has restarted the server.")).to_be_visible(timeout=10_000)
+    site.ask("happen", uuid, "rescue_ready", host_keys=[], boot_id="b")
+    site.ask("feed", uuid, "\x1e! The rescue system has called.\n", "rescue")
+    site.ask("past", uuid, "finish", "rescue")
+    for step in ("inspect", "plan", "wipe"):
+        site.ask("past", uuid, "start", step)
+        site.ask("feed", uuid, f"doing {step}\n", step)
+        expect(page.locator(f"#panel-{step}")).to_be_visible(timeout=10_000)
+        expect(page.get_by_text(f"doing {step}")).to_be_visible(timeout=10_000)
+        site.ask("past", uuid, "finish", step)
+
+
 def test_scrolling_up_stops_following_and_a_button_brings_one_back(page: Page, site: Site) -> None:
     uuid = site.ask("running", "copy", "scrolls.example.net")
     site.ask("feed", uuid, "".join(f"line {number}\n" for number in range(150)))

@@ -1,6 +1,6 @@
 """The commands of every step, as text: what the review shows and what the rescue system runs.
 
-The golden files are written anew with GOLDEN=write; the difference is then read by a person.
+The golden files are written anew with WRITE_GOLDEN=1; the difference is then read by a person.
 """
 
 import os
@@ -51,7 +51,7 @@ def text_of(ctx: Context, *names: str) -> str:
 )
 def test_the_commands_are_those_that_were_read_and_approved(name: str, ctx: Context, steps: tuple[str, ...]) -> None:
     file = GOLDEN / f"{name}.txt"
-    if os.environ.get("GOLDEN") == "write":
+    if os.environ.get("WRITE_GOLDEN"):
         file.parent.mkdir(exist_ok=True)
         file.write_text(text_of(ctx, *steps))
     assert text_of(ctx, *steps) == file.read_text()

@@ -71,7 +71,10 @@ class House:
 
     def ask(self, port: int) -> dict[str, str]:
         """The answers of an installed system to all questions."""
-        script = "".join(f"echo '### {name}'; {{ {question}; }} 2>&1\n" for name, question in QUESTIONS.items())
+        # What is mounted late, because it may be missing, is mounted when the system says that it is up.
+        script = "systemctl is-system-running --wait >/dev/null\n" + "".join(
+            f"echo '### {name}'; {{ {question}; }} 2>&1\n" for name, question in QUESTIONS.items()
+        )
         answer = subprocess.run(
             ["ssh", "-i", str(self.var / "demo_key"), "-p", str(port), *_SSH, "debian@127.0.0.1", "sudo", "bash", "-s"],
             input=script, text=True, capture_output=True, timeout=300, check=True,
