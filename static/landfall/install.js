@@ -6,7 +6,9 @@ const steps = document.getElementById("install");
 const state = { after: steps.dataset.after, seq: steps.dataset.seq, current: steps.dataset.current };
 // The page moves on with the install until one picks a step or a line.
 let selected = steps.dataset.selected;
-let picked = selected !== state.current || location.hash !== "";
+// Another page's anchor may still be in the address: a browser keeps it through a redirect.
+const LINE = /^([a-z-]+)-(\d+)-L(\d+)$/;
+let picked = selected !== state.current || LINE.test(location.hash.slice(1));
 
 const MOST_LINES = 6000;
 const KEPT_LINES = 4000;
@@ -150,7 +152,7 @@ const visibleLog = () => panel(selected)?.querySelector(".attempt[open] .log");
 
 /** Goes to a line by its anchor (`copy-1-L42`), reading its stretch of the log first if it is not on the page. */
 const goTo = async (anchor) => {
-  const [, step, attempt, number] = anchor.match(/^([a-z-]+)-(\d+)-L(\d+)$/) ?? [];
+  const [, step, attempt, number] = anchor.match(LINE) ?? [];
   const details = step && document.getElementById(`attempt-${step}-${attempt}`);
   if (!details) return;
   picked = true;
