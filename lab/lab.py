@@ -15,7 +15,8 @@ from .bmc import Bmc
 from .machine import OVMF_VARS, Machine
 from .spec import MachineSpec
 
-IPXE_ROM = Path("/usr/lib/ipxe/qemu/pxe-virtio.rom")
+# Debian 12 and Ubuntu 24.04 have it in the first place, Debian 13 in the second; QEMU itself finds it by its name.
+IPXE_ROMS = (Path("/usr/lib/ipxe/qemu/pxe-virtio.rom"), Path("/usr/share/qemu/pxe-virtio.rom"))
 
 
 class LabUnusable(Exception):
@@ -101,7 +102,7 @@ def require_host() -> None:
     needed = {
         "qemu-system-x86": shutil.which("qemu-system-x86_64"),
         "ovmf": OVMF_VARS.exists(),
-        "ipxe-qemu": IPXE_ROM.exists(),
+        "ipxe-qemu": any(rom.exists() for rom in IPXE_ROMS),
         "util-linux": shutil.which("setpriv"),
     }
     if missing := [package for package, found in needed.items() if not found]:
