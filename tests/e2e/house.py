@@ -65,6 +65,10 @@ class House:
             if process.poll() is None:
                 process.terminate()
 
+    def count(self, server: str) -> int:
+        """How many installs the server has had."""
+        return int(self.manage("shell", "--verbosity=0", "-c", _COUNT % server).stdout)
+
     def history(self, server: str, install: int = -1) -> dict[str, object]:
         """What Landfall itself has of the server's latest install (or an earlier one)."""
         return dict(json.loads(self.manage("shell", "--verbosity=0", "-c", _HISTORY % (server, install)).stdout))
@@ -87,6 +91,8 @@ _SSH = (
     "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
     "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
 )  # fmt: skip
+
+_COUNT = "from deploy.models import Install; print(Install.objects.filter(server__name=%r).count())"
 
 _HISTORY = """
 import json
