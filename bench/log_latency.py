@@ -23,6 +23,7 @@ from bench.rescued import LINES, make_rescued
 from deploy.jobs import ROOT as JOBS
 from tests import sshd
 from tests.builders import make_project, make_user
+from tests.ports import free_port
 
 BROWSERS = ("chromium", "google-chrome", "google-chrome-stable")
 
@@ -87,7 +88,7 @@ def measure(one_process: bool) -> tuple[object, ...]:
     project = make_project()
     client = Client(SERVER_NAME="127.0.0.1")
     client.force_login(make_user(projects=[project]))
-    port = sshd.free_port()
+    port = free_port()
     with ExitStack() as stack:
         install = make_rescued(stack.enter_context(sshd.running()), project)
         stack.callback(shutil.rmtree, Path(JOBS) / str(install.uuid), ignore_errors=True)

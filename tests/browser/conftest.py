@@ -18,7 +18,6 @@ from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.builders import PASSWORD
-from tests.chromium import running
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -93,13 +92,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(tmp_path_factory.mktemp("var"))
     yield site
     site.stop()
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The system's own Chromium, without a window."""
-    with running() as browser:
-        yield browser
 
 
 def log_in(context: BrowserContext, site: Site, name: str) -> Page:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests import chromium
 from tests.e2e.house import House, running
 
 pytestmark = [pytest.mark.qemu]
@@ -74,10 +73,12 @@ def from_command_line(house: House, *more: str) -> Proof:
 
 
 @pytest.fixture(scope="module")
-def oak(house: House, elm: object) -> Proof:
-    with chromium.running() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        reinstall_by_clicking(house, page, Path("test-results"))
+def oak(house: House, elm: object, chromium: Browser) -> Proof:
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    reinstall_by_clicking(house, page, Path("test-results"))
+    assert complaints == []
     return Proof(house.ask(int(house.env["OAK_PORT"])), house.history("oak"))
 
 
@@ -106,7 +107,7 @@ def watch(page: Page, shots: Path) -> None:
     """Watches the install page, never reloaded, until it says that one can log in."""
     shots.mkdir(exist_ok=True)
     log = page.get_by_text("mdadm --create /dev/md/root")
-    expect(log.first).to_be_attached(timeout=LONGEST * 1000)
+    expect(log.first).to_be_visible(timeout=LONGEST * 1000)
     page.screenshot(path=shots / "installing.png", full_page=True)
     expect(page.get_by_text("You can log in").first).to_be_visible(timeout=LONGEST * 1000)
     page.screenshot(path=shots / "installed.png", full_page=True)
