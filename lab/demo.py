@@ -105,6 +105,9 @@ def configure(var: Path, ports: Ports, rescue_dir: Path) -> None:
         LANDFALL_URL=f"http://127.0.0.1:{ports.web}",
         LANDFALL_MACHINE_URL=f"http://10.0.2.2:{ports.web}",
         LANDFALL_RESCUE_DIR=str(rescue_dir),
+        # QEMU translates a program anew at every address that it is loaded to: without address randomisation an
+        # emulated machine starts a program in 52 ms instead of 153 (measured), and an install is mostly that.
+        LANDFALL_RESCUE_ARGS="norandmaps",
         # An emulated processor is ten to twenty times slower than a real one.
         LANDFALL_PATIENCE=os.environ.get("LANDFALL_PATIENCE", "3"),
     )

@@ -50,7 +50,7 @@ def script_for(mac: str) -> str | None:
     Boot.objects.filter(pk=boot.pk).update(asked_at=timezone.now())
     if boot.target == Target.DISK or boot.install is None or boot.token_lifetime is None:
         return disk_script(Firmware(nic.server.firmware), boot.efi_loader)
-    kernel_args = rescuefiles.manifest().kernel_args
+    kernel_args = f"{rescuefiles.manifest().kernel_args} {settings.LANDFALL_RESCUE_ARGS}".strip()
     token = tokens.mint(boot.install, nic.server, Purpose.RESCUE, boot.token_lifetime)
     return rescue_script(settings.LANDFALL_MACHINE_URL, kernel_args, token, mac)
 

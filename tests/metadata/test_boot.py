@@ -42,6 +42,13 @@ def test_a_server_directed_to_rescue_is_given_the_rescue_system_and_a_token(clie
     assert abs(token.expires_at - timezone.now() - timedelta(hours=1)) < timedelta(minutes=1)
 
 
+def test_kernel_arguments_of_the_settings_come_behind_those_of_the_build(client: Client, settings: Settings) -> None:
+    settings.LANDFALL_RESCUE_ARGS = "console=ttyS1,115200 norandmaps"
+    make_install(make_server())
+    script = client.get(f"/boot/{MAC}").content.decode()
+    assert "quiet console=ttyS1,115200 norandmaps landfall.url=" in script
+
+
 def test_every_start_gets_a_token_of_its_own_and_none_is_stored(client: Client) -> None:
     make_install(make_server())
     first, second = (token_in(client.get(f"/boot/{MAC}").content.decode()) for _ in range(2))
