@@ -131,12 +131,12 @@ def assert_the_system_is_as_it_was_asked_for(proof: Proof, name: str) -> None:
     meta_data = json.loads(system["config_drive"])
     assert (meta_data["hostname"], meta_data["uuid"]) == (name, proof.landfall["uuid"])
     assert "no errors or warnings" in system["fstab"], system["fstab"]
-    assert system["failed_units"].strip() == ""
 
 
 def assert_cloud_init_is_done_from_the_config_drive(proof: Proof) -> None:
     assert "status: done" in proof.system["cloud_init"], proof.system["cloud_init"]
     assert "DataSourceConfigDrive" in proof.system["datasource"], proof.system["datasource"]
+    assert proof.system["failed_units"].strip() == ""
 
 
 def test_a_customer_reinstalls_a_uefi_machine_with_raid1_by_clicking(oak: Proof) -> None:
@@ -168,4 +168,5 @@ def test_phone_home_comes_although_user_data_deletes_cloud_init(elm: "tuple[Futu
     assert_landfall_says_it_went_well(proof)
     assert_the_system_is_as_it_was_asked_for(proof, "elm")
     assert "removed by user data" in proof.system["first_boot"]
-    assert proof.system["first_boot"].count("No such file") == 3, proof.system["first_boot"]
+    # cloud-init itself may break over it, and leave a state file behind; the program is gone
+    assert "cannot access '/usr/bin/cloud-init'" in proof.system["first_boot"], proof.system["first_boot"]
