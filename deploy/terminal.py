@@ -94,10 +94,13 @@ class Follower:
     def _quarter(self, state: State) -> str:
         """The bar at every quarter of the way, for an output whose lines cannot be drawn over."""
         moved = self._progress(state.step, state.of(state.step).attempt) if state.step else None
-        quarter = int((moved.percent or 0) // 25) if moved else 0
-        if not moved or (state.step, quarter) in self.quarters or quarter == 0:
+        if not moved or (moved.percent or 0) < 25:
             return ""
-        self.quarters.add((state.step, quarter))
+        # The download before the copy has a way of its own, and reports no rate.
+        quarter = (f"{state.step} {'copied' if moved.rate else 'fetched'}", int((moved.percent or 0) // 25))
+        if quarter in self.quarters:
+            return ""
+        self.quarters.add(quarter)
         return f"  {bar(moved.percent or 0)} {moved.percent or 0:3.0f} % {moved.rate}\n"
 
     def _progress(self, step: str, attempt: int) -> logs.Line | None:
