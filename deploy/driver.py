@@ -23,10 +23,10 @@ from servers.power import PowerCode, PowerError, Target, power_of
 from servers.storage.layout import Layout
 from servers.storage.plan import Plan
 
-from . import journal, queue, transport
+from . import errors, journal, queue, transport
 from .commands import script
 from .context import TOKEN_LIFETIME, armed_context, dry_context, is_licensed, storage_plan
-from .events import Blame, Failure, Kind, State, Status, StepState
+from .events import Failure, Kind, State, Status, StepState
 from .jobs import LOST, ROOT, Job
 from .logbook import Logbook
 from .models import Install
@@ -122,15 +122,13 @@ class Driver:
         except PowerError as error:
             # Trying a wrong password again locks the account of many a BMC.
             final = error.code == PowerCode.REFUSED.value
-            raise failed(error.code, Blame.PROVIDER, error.message, error.fix, final=final) from error
+            raise failed(error.code, error.message, fix=error.fix, final=final) from error
         except (StepFailed, Cancelled, Stopping, LeaseLost, DatabaseError):
             raise
         except Exception as error:
             log.exception("%s: step %s broke", self.install, step.name)
-            raise failed(
-                "internal-error", Blame.PROVIDER, f"Landfall itself failed in this step: {type(error).__name__}.",
-                "The worker's log has the details. Try again, and report it when it happens again.",
-            ) from error  # fmt: skip
+            said = f"Landfall itself failed in this step: {type(error).__name__}."
+            raise failed("internal-error", said) from error
         finally:
             control.close()
 
@@ -291,12 +289,7 @@ class _Control:
                 self._hang_up()
                 self._pause(RECONNECT_AFTER)
             except (WrongHostKey, Refused) as error:
-                raise failed(
-                    "rescue-lost",
-                    Blame.HARDWARE,
-                    f"The rescue system is gone: {error}.",
-                    "The server was restarted or lost power in the middle. It is booted into rescue again.",
-                ) from error
+                raise failed("rescue-lost", f"The rescue system is gone: {error}.") from error
 
     def _follow_job(self) -> bytes:
         connection = self._connect()
@@ -304,10 +297,7 @@ class _Control:
         job = Job(connection, f"{ROOT}/{self._install.uuid}/{self._step.name}-{attempt}")
         if not job.exists():
             if self.logbook.offset:
-                raise failed(
-                    "rescue-lost", Blame.HARDWARE, "The rescue system was restarted in the middle of this step.",
-                    "Look for a power failure or a hardware error in the BMC's event log.",
-                )  # fmt: skip
+                raise failed("rescue-lost")
             assert self._step.commands
             job.start(script(self._step.commands(armed_context(self._install, self._facts()))))
         status = self._follow(job)
@@ -366,18 +356,8 @@ class _Control:
 
     def _command_failed(self, status: int) -> Failure:
         command, tail, exit_status = self.logbook.tail()
-        if status == LOST:
-            return Failure(
-                "job-lost", Blame.HARDWARE, f"{self._step.title}: its job vanished from the rescue system.",
-                "The server may be out of memory, or somebody ended it there. Look at its console, then try again.",
-                command, None, tail,
-            )  # fmt: skip
-        return Failure(
-            "command-failed",
-            Blame.PROVIDER,
-            f"{self._step.title} failed: a command ended with exit status {exit_status or status}.",
-            "Read its last lines below: they are the command's own words. Mend what they name, then try again.",
-            command,
-            exit_status or status,
-            tail,
-        )
+        # A command may end with that number too, and then its own status is in the log.
+        if status == LOST and not exit_status:
+            said = f"{self._step.title}: its job vanished from the rescue system."
+            return errors.failure("job-lost", said, command=command, tail=tail)
+        return errors.of_command(command, exit_status or status, tail)

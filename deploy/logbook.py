@@ -79,7 +79,10 @@ class Logbook:
         chunks = LogChunk.objects.filter(install=self.install, step=self.step, attempt=self.attempt)
         recent = [chunk.text for chunk in chunks.order_by("-offset")[:50]]
         parsed = logs.parse("".join(reversed(recent)))
-        command = next((line.text for line in reversed(parsed) if line.kind is logs.LineKind.COMMAND), "")
+        begun = [number for number, line in enumerate(parsed) if line.kind is logs.LineKind.COMMAND]
+        command = parsed[begun[-1]].text if begun else ""
+        # What the commands before it printed does not say why this one failed.
+        parsed = parsed[begun[-1] :] if begun else parsed
         exits = [line.status for line in parsed if line.kind is logs.LineKind.EXIT]
         output = [line.text for line in parsed if line.kind in (logs.LineKind.OUTPUT, logs.LineKind.NOTE)]
         return command, tuple(output[-lines:]), exits[-1] if exits else None

@@ -16,8 +16,9 @@ from servers.facts import Facts
 from servers.power import Target
 from servers.storage.plan import Plan
 
+from . import errors
 from .commands import Command
-from .events import Blame, Failure, State
+from .events import Failure, State
 
 RUN = "/run/landfall"
 TARGET = f"{RUN}/target"
@@ -68,9 +69,9 @@ class StepFailed(Exception):
         self.final = final
 
 
-def failed(code: str, blame: Blame, message: str, fix: str, *, final: bool = False) -> StepFailed:
-    """The exception that says why, whose it is and what to do next."""
-    return StepFailed(Failure(code, blame, message, fix), final=final)
+def failed(code: str, message: str = "", *, fix: str = "", final: bool = False) -> StepFailed:
+    """The exception that says why, whose it is and what to do next; the catalogue's words where none are given."""
+    return StepFailed(errors.failure(code, message, fix=fix), final=final)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +169,11 @@ class Step:
     cancellable: bool
     perform: Perform
     commands: Generator | None = None
-    on_timeout: Failure | None = None
+    on_timeout: str = "step-timeout"
+    """The code of the failure when the time is up."""
 
     def timed_out(self, limit: timedelta) -> Failure:
         """The failure when the time is up."""
         minutes = limit.total_seconds() / 60
-        return self.on_timeout or Failure(
-            "step-timeout",
-            Blame.PROVIDER,
-            f"{self.title} was not done after {minutes:.0f} minutes.",
-            "Look at the last lines of its log, then try again.",
-        )
+        late = f"{self.title} was not done after {minutes:.0f} minutes."
+        return errors.failure(self.on_timeout, late if self.on_timeout == "step-timeout" else "")

@@ -8,7 +8,6 @@ from servers.storage import render
 from servers.storage.refusal import PlanImpossible
 
 from ..commands import Command, Run, run
-from ..events import Blame
 from ..step import TARGET, Context, Control, Done, Outcome, Step, failed, run_commands
 from .rescue import INSPECT
 
@@ -19,15 +18,9 @@ def plan(control: Control) -> Outcome:
     try:
         fresh = control.replan(facts)
     except PlanImpossible as error:
-        raise failed("plan-impossible", Blame.CUSTOMER, error.why, error.fix, final=True) from error
+        raise failed("plan-impossible", error.why, fix=error.fix, final=True) from error
     if not control.context.plan.agrees_with(fresh):
-        raise failed(
-            "disks-changed",
-            Blame.HARDWARE,
-            "The server's disks are not those for which the plan was approved; nothing was changed.",
-            "Compare them on the server's page, which shows them as they were seen just now; then confirm again.",
-            final=True,
-        )
+        raise failed("disks-changed", final=True)
     for sentence in (*fresh.summary(), *fresh.notes):
         control.say(sentence)
     return Done({"erased": list(fresh.erased)})

@@ -6,7 +6,6 @@ from datetime import timedelta
 from servers.power import Target
 
 from ..commands import Command, run
-from ..events import Blame, Failure
 from ..step import TARGET, Context, Control, Done, Outcome, Step, WaitUntil, failed
 from ..transport import fingerprint
 
@@ -69,13 +68,7 @@ PHONE_HOME = Step(
     after_crash="phone-home",
     cancellable=False,
     perform=phone_home,
-    on_timeout=Failure(
-        "phone-home-missing",
-        Blame.PROVIDER,
-        "The new system never phoned home.",
-        "Look at the server's console: does it start from its disk, get an address, and reach Landfall's machine URL? "
-        "Then try again, or reinstall with another image.",
-    ),
+    on_timeout="phone-home-missing",
 )
 
 
@@ -90,10 +83,8 @@ def verify(control: Control) -> Outcome:
     if answering not in known:
         raise failed(
             "host-key-mismatch",
-            Blame.PROVIDER,
             f"At {control.address.host} port {control.address.port} another machine answers: "
             f"its host key {fingerprint(answering)} is none of those that were phoned home.",
-            "Correct the address in the inventory, or find out who else uses it. Do not log in there.",
         )
     control.say(f"The host key {fingerprint(answering)} is the one that was phoned home.")
     return Done(
@@ -114,10 +105,5 @@ VERIFY = Step(
     after_crash="verify",
     cancellable=False,
     perform=verify,
-    on_timeout=Failure(
-        "ssh-silent",
-        Blame.PROVIDER,
-        "The new system has phoned home, but SSH does not answer at the server's address.",
-        "Compare the address in the inventory with the system's own, and look at its firewall; then try again.",
-    ),
+    on_timeout="ssh-silent",
 )

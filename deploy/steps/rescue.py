@@ -8,7 +8,6 @@ from servers.facts import FactsRefused, parse_facts, to_json, wrong_machine
 from servers.power import Target
 
 from ..commands import Command, run
-from ..events import Blame, Failure
 from ..step import Context, Control, Done, Outcome, Step, WaitUntil, failed
 from ..transport import fingerprint
 
@@ -49,13 +48,7 @@ RESCUE = Step(
     after_crash="rescue",
     cancellable=True,
     perform=rescue,
-    on_timeout=Failure(
-        "rescue-silent",
-        Blame.HARDWARE,
-        "The rescue system never called.",
-        "Look at the server's console: does it boot from the network, get an address, and reach Landfall? "
-        "Mend that, then try again; nothing on its disks was changed.",
-    ),
+    on_timeout="rescue-silent",
 )
 
 
@@ -74,16 +67,10 @@ def inspect(control: Control) -> Outcome:
     try:
         facts = parse_facts(json.loads(control.run_job()))
     except (ValueError, FactsRefused) as error:
-        raise failed(
-            "facts-unreadable", Blame.PROVIDER, f"What the rescue system said of the machine cannot be read: {error}",
-            "Rebuild the rescue system (python -m rescue), then try again.", final=True,
-        ) from error  # fmt: skip
+        said = f"What the rescue system said of the machine cannot be read: {error}"
+        raise failed("facts-unreadable", said, final=True) from error
     if why := wrong_machine(control.expected_serial, control.expected_macs, facts):
-        raise failed(
-            "wrong-machine", Blame.PROVIDER, why,
-            "Correct the serial number and the MAC addresses in the inventory, or the cabling; nothing was changed.",
-            final=True,
-        )  # fmt: skip
+        raise failed("wrong-machine", why, final=True)
     control.remember_facts(facts)
     return Done({"facts": to_json(facts)})
 
