@@ -4,6 +4,8 @@
 """
 
 import os
+import tomllib
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 import dj_database_url
@@ -39,8 +41,25 @@ LANDFALL_RESCUE_ARGS = os.environ.get("LANDFALL_RESCUE_ARGS", "")
 LANDFALL_IMAGES_DIR = Path(os.environ.get("LANDFALL_IMAGES_DIR", VAR_DIR / "images"))
 LANDFALL_MACHINE_RATE = int(os.environ.get("LANDFALL_MACHINE_RATE", "240"))
 LANDFALL_SLOTS = int(os.environ.get("LANDFALL_SLOTS", "20"))
+# How many installs may run at once: over all, of one project, from one image; 0 is no limit.
+LANDFALL_LIMIT = int(os.environ.get("LANDFALL_LIMIT", "0"))
+LANDFALL_LIMIT_PROJECT = int(os.environ.get("LANDFALL_LIMIT_PROJECT", "0"))
+LANDFALL_LIMIT_IMAGE = int(os.environ.get("LANDFALL_LIMIT_IMAGE", "0"))
 # Timeouts are made for real hardware; an emulated machine needs a multiple of them.
 LANDFALL_PATIENCE = float(os.environ.get("LANDFALL_PATIENCE", "1"))
+
+
+def _networks(variable: str, default: str = "") -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(text.strip()) for text in os.environ.get(variable, default).split(",") if text.strip())
+
+
+LANDFALL_VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
+# Webhooks go to public addresses, over TLS; who serves an inner network may allow it more.
+LANDFALL_WEBHOOK_HTTP = os.environ.get("LANDFALL_WEBHOOK_HTTP") == "1"
+LANDFALL_WEBHOOK_NETWORKS = _networks("LANDFALL_WEBHOOK_NETWORKS")
+# Who may read /metrics: these addresses, when they ask directly, and whoever has the token.
+LANDFALL_METRICS_FROM = _networks("LANDFALL_METRICS_FROM", "127.0.0.0/8,::1/128")
+LANDFALL_METRICS_TOKEN = os.environ.get("LANDFALL_METRICS_TOKEN", "")
 
 INSTALLED_APPS = [
     "daphne",
@@ -102,11 +121,11 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 else:
     # Under ASGI every request may run in another thread: persistent connections leak, a pool does not.
     DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 20}}
-
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "deploy.pglayer.PostgresChannelLayer"}}
 
 AUTH_USER_MODEL = "accounts.User"
 AUTH_PASSWORD_VALIDATORS = [

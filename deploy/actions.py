@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.models import SSHKey, User
+from images.flavours import EFI_LOADER
 from images.models import Image, ImageState
+from metadata import boot, tokens
 from metadata.documents import check_user_data
 from metadata.errors import MetadataRefused
 from metadata.hostnames import check_hostname
+from metadata.models import Purpose
 from servers.facts import Facts
 from servers.models import Server
 from servers.storage.draw import Drawing, drawing, drawing_of
@@ -19,12 +23,15 @@ from servers.storage.layout import Layout
 from servers.storage.plan import Plan
 from servers.storage.refusal import PlanImpossible
 
-from . import journal
+from . import errors, journal
 from .commands import Command, detail, shown
-from .context import dry_context, is_licensed, storage_plan
-from .events import LIVE, IllegalEvent, Kind
+from .context import TOKEN_LIFETIME, dry_context, is_licensed, storage_plan
+from .events import LIVE, MOST_FAILED_ATTEMPTS, IllegalEvent, Kind, State
 from .models import Install
-from .steps import POINT_OF_NO_RETURN, STEPS, steps_for
+from .steps import INTO_RESCUE, POINT_OF_NO_RETURN, STEPS, steps_for
+
+LONGEST_REASON = 500
+"""Characters that the reason of a forced end may have."""
 
 
 class Refused(Exception):
@@ -112,41 +119,79 @@ def request_install(request: InstallRequest, by: User) -> Install:
 
 
 def cancel(install: Install, by: User) -> None:
-    """Asks for a cancel: at once before the wipe, at the end of the running step after it."""
-    if install.cancel_requested:
+    """Asks for a cancel: at once where nothing is half done, else at the end of the running step."""
+    if install.cancel_requested and install.is_live:
         raise Refused("This install is being cancelled already.", "It stops at its next safe point.", status=409)
     _append(install, Kind.CANCEL_REQUESTED, by)
+
+
+def hold(install: Install, by: User, before: str) -> None:
+    """Has the install stop before a step that has not begun, until somebody releases it."""
+    names = install.state().steps or steps_for(licensed=is_licensed(install.image))
+    if before not in names:
+        raise Refused(f"This install has no step {before!r}.", f"Its steps are: {', '.join(names)}.")
+    _append(install, Kind.HOLD_REQUESTED, by, before=before)
+
+
+def release(install: Install, by: User) -> None:
+    """Lets a held install go on, or takes back that it is to be held."""
+    _append(install, Kind.RELEASED, by)
+
+
+def force_reset(install: Install, by: User, reason: str) -> None:
+    """Ends an install at once, whatever it is doing and whoever drives it; the server can be installed anew then.
+
+    Nothing is waited for. What still runs on the server is ended by whoever drives it, if anybody does, else by the
+    next install. One that never came past the wipe still has what was on its disks.
+    """
+    if not (reason := reason.strip()):
+        raise Refused("A reason is missing.", "Say in a few words why: it becomes part of the history.")
+    if len(reason) > LONGEST_REASON:
+        raise Refused(f"The reason is longer than {LONGEST_REASON} characters.", "Say it in fewer words.")
+    failure = errors.failure("force-reset", f"{by.get_username()} ended this install by force: {reason}")
+    with transaction.atomic():
+        _append(install, Kind.FORCE_RESET, by, reason=reason, failure=failure.to_json())
+        tokens.expire(install.uuid)
+        boot.direct_to_disk(install.server, EFI_LOADER)
 
 
 def retry(install: Install, by: User, from_start: bool = False) -> None:
     """Lets an install that failed or was cancelled go on: with the step that failed, or from the rescue system."""
     state = install.state()
-    step = "rescue" if from_start else _resume_from(install)
+    step = INTO_RESCUE if from_start else resume_from(state)
     if Install.objects.filter(server=install.server, status__in=LIVE).exclude(pk=install.pk).exists():
         raise _busy(install.server)
+    if state.failed_attempts >= MOST_FAILED_ATTEMPTS:
+        raise Refused(
+            f"This install has failed {state.failed_attempts} times.", "Start a new one: its page has the button.", 409
+        )
     if state.steps and step not in state.steps:
         step = state.steps[0]
-    _append(install, Kind.RETRIED, by, step=step)
+    with transaction.atomic():
+        _append(install, Kind.RETRIED, by, step=step)
+        # The token that the new system calls with is on its disk already, and may have run out meanwhile.
+        tokens.prolong(install.uuid, Purpose.PHONE_HOME, TOKEN_LIFETIME)
 
 
-def _resume_from(install: Install) -> str:
-    """The step to go on with. A server that was sent back to its own disks has to come into rescue again."""
-    state = install.state()
+def resume_from(state: State) -> str:
+    """The step with which a retry goes on. A server that was sent back to its disks has to come into rescue again."""
     if not state.of(POINT_OF_NO_RETURN).attempt or state.step not in STEPS:
-        return "rescue"
-    if state.failure and state.failure.code in ("rescue-lost", "job-lost"):
-        return "rescue"
-    return STEPS[state.step].after_crash
+        return INTO_RESCUE
+    if state.failure and state.failure.code in _RESCUE_GONE:
+        return INTO_RESCUE
+    return STEPS[state.step].retry_from or STEPS[state.step].after_crash
 
 
-def _append(install: Install, kind: Kind, by: User, **data: str) -> None:
+_RESCUE_GONE = ("rescue-lost", "job-lost", "force-reset")
+"""Failures after which the rescue system is not there, or not in a state that is known."""
+
+
+def _append(install: Install, kind: Kind, by: User, **data: Any) -> None:
     try:
         journal.append(install, kind, {"by": by.get_username(), **data})
     except IllegalEvent as error:
         raise Refused(
-            f"This install is {Install.objects.get(pk=install.pk).status}: that cannot be done now.",
-            "Reload the page to see where it stands.",
-            status=409,
+            f"That cannot be done now: {error.why}.", "Reload the page to see where the install stands.", status=409
         ) from error
     except IntegrityError as error:
         raise _busy(install.server) from error
@@ -207,7 +252,7 @@ def _commands(install: Install, facts: Facts) -> Iterable[StepCommands]:
         raise Refused(str(error)) from error
     for name in steps_for(licensed=is_licensed(install.image)):
         step = STEPS[name]
-        if step.commands:
+        if step.commands and not step.when_missed:
             yield StepCommands(name, step.title, _lines(step.commands(context)))
 
 

@@ -1,5 +1,6 @@
 """What the steps of an install are about, put together from its row, its image and its server."""
 
+from collections.abc import Container
 from datetime import timedelta
 from ipaddress import ip_address, ip_interface
 from uuid import UUID
@@ -90,14 +91,15 @@ def dry_context(install: Install, facts: Facts) -> Context:
     return context_for(install, facts, fetch=Secret("fetch token"), phone_home=Secret("phone-home token"))
 
 
-def armed_context(install: Install, facts: Facts) -> Context:
-    """The same with fresh tokens, for commands that are about to run."""
-    return context_for(
-        install,
-        facts,
-        fetch=tokens.mint(install.uuid, install.server, Purpose.FETCH, TOKEN_LIFETIME),
-        phone_home=tokens.mint(install.uuid, install.server, Purpose.PHONE_HOME, TOKEN_LIFETIME),
-    )
+def armed_context(install: Install, facts: Facts, purposes: Container[str]) -> Context:
+    """The same with fresh tokens for these purposes, for commands that are about to run."""
+
+    def token(purpose: Purpose) -> Secret:
+        if purpose.value not in purposes:
+            return Secret("")
+        return tokens.mint(install.uuid, install.server, purpose, TOKEN_LIFETIME)
+
+    return context_for(install, facts, fetch=token(Purpose.FETCH), phone_home=token(Purpose.PHONE_HOME))
 
 
 def is_licensed(image: Image) -> bool:

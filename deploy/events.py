@@ -16,6 +16,8 @@ Data = Mapping[str, Any]
 
 GENESIS = "0" * 64
 """The digest before the first event."""
+MOST_FAILED_ATTEMPTS = 20
+"""So often an install may fail in any of its steps; then it is given up, and a person starts a new one."""
 
 
 class Status(StrEnum):
@@ -59,8 +61,14 @@ class Kind(StrEnum):
     POWER_CYCLED = "power_cycled"
     RESCUE_READY = "rescue_ready"  # the rescue system called
     PHONED_HOME = "phoned_home"  # the installed system called
+    STEP_QUIET = "step_quiet"  # its command has printed nothing for long
+    STEP_TALKS = "step_talks"  # and now prints again
     CANCEL_REQUESTED = "cancel_requested"
     CANCELLED = "cancelled"  # at a safe point, after it was requested
+    HOLD_REQUESTED = "hold_requested"  # to be stopped before a step
+    HELD = "held"  # stopped before that step
+    RELEASED = "released"  # may go on, or need not stop any more
+    FORCE_RESET = "force_reset"  # ended by ops whatever it was doing, without asking whoever drives it
     RETRIED = "retried"  # a failed or cancelled install goes on from a step
     TAKEN_OVER = "taken_over"  # another worker went on where one vanished
 
@@ -121,12 +129,21 @@ class StepProgress:
 
     state: StepState = StepState.PENDING
     attempt: int = 0
+    tries: int = 0
+    """Attempts since a person last let the install go on: these are what a step's retries limit."""
     started_seq: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
     waiting_for: str = ""
+    quiet_since: datetime | None = None
+    quiet_why: str = ""
     result: Data = field(default_factory=dict)
     failure: Failure | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an attempt is under way."""
+        return self.state in (StepState.RUNNING, StepState.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +159,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a history adds up to. `cycling` and `cycled` are the numbers of the events that tell of power cycles."""
+    """What a history adds up to.
+
+    `cycling` and `cycled` are the numbers of the events that tell of power cycles; `failed_attempts` counts over all
+    steps; `digest` is the last link of the chain.
+    """
 
     status: Status = Status.QUEUED
     steps: tuple[str, ...] = ()
@@ -151,12 +172,15 @@ class State:
     rescue: Call | None = None
     phone_home: Call | None = None
     cancel_requested: bool = False
+    hold_before: str = ""
+    failed_attempts: int = 0
     cycling: tuple[int, ...] = ()
     cycled: tuple[int, ...] = ()
     failure: Failure | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     seq: int = 0
+    digest: str = GENESIS
 
     def of(self, step: str) -> StepProgress:
         """What became of a step so far."""
@@ -176,7 +200,11 @@ class State:
 
 
 class IllegalEvent(Exception):
-    """An event that cannot follow on this history."""
+    """An event that cannot follow on this history; `why` is a clause that says what stands against it."""
+
+    def __init__(self, event: Event, why: str) -> None:
+        super().__init__(f"event {event.seq} ({event.kind.value}) cannot follow: {why}")
+        self.why = why
 
 
 def canonical(event: Event) -> bytes:
@@ -199,12 +227,12 @@ def apply(state: State, event: Event) -> State:
     """The state after one more event."""
     _require(event.seq == state.seq + 1, event, f"it should be number {state.seq + 1}")
     _require(bool(state.seq) == (event.kind is not Kind.REQUESTED), event, "a history begins with its request, once")
-    return replace(_RULES[event.kind](state, event), seq=event.seq)
+    return replace(_RULES[event.kind](state, event), seq=event.seq, digest=digest(state.digest, event))
 
 
 def _require(condition: bool, event: Event, why: str) -> None:
     if not condition:
-        raise IllegalEvent(f"event {event.seq} ({event.kind.value}) cannot follow: {why}")
+        raise IllegalEvent(event, why)
 
 
 def _requested(state: State, event: Event) -> State:
@@ -212,6 +240,7 @@ def _requested(state: State, event: Event) -> State:
 
 
 def _planned(state: State, event: Event) -> State:
+    _require_live(state, event)
     _require(not state.steps, event, "the steps are chosen once")
     return replace(state, steps=tuple(event.data["steps"]))
 
@@ -219,11 +248,13 @@ def _planned(state: State, event: Event) -> State:
 def _step_started(state: State, event: Event) -> State:
     name, attempt = event.data["step"], event.data["attempt"]
     before = state.of(name)
-    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    _require_live(state, event)
     _require(name == state.next_step(), event, f"the next step is {state.next_step()}")
     _require(before.state in (StepState.PENDING, StepState.FAILED), event, "an attempt is still open")
     _require(attempt == before.attempt + 1, event, f"the next attempt is {before.attempt + 1}")
-    started = StepProgress(StepState.RUNNING, attempt, started_seq=event.seq, started_at=event.at)
+    _require(not state.cancel_requested, event, "it is being cancelled")
+    _require(state.status is not Status.HELD and state.hold_before != name, event, "it is to be held before it")
+    started = StepProgress(StepState.RUNNING, attempt, before.tries + 1, started_seq=event.seq, started_at=event.at)
     return _with(replace(state, status=Status.RUNNING, step=name), name, started)
 
 
@@ -235,9 +266,7 @@ def _step_waiting(state: State, event: Event) -> State:
 
 def _step_succeeded(state: State, event: Event) -> State:
     name, open_ = _open_attempt(state, event)
-    done = replace(
-        open_, state=StepState.DONE, ended_at=event.at, waiting_for="", result=event.data.get("result") or {}
-    )
+    done = replace(_closed(open_, event, StepState.DONE), result=event.data.get("result") or {})
     state = _with(replace(state, status=Status.RUNNING), name, done)
     if state.next_step() is None:
         return replace(state, status=Status.SUCCEEDED, ended_at=event.at)
@@ -247,15 +276,15 @@ def _step_succeeded(state: State, event: Event) -> State:
 def _step_failed(state: State, event: Event) -> State:
     name, open_ = _open_attempt(state, event)
     failure = Failure.from_json(event.data["failure"])
-    failed = replace(open_, state=StepState.FAILED, ended_at=event.at, waiting_for="", failure=failure)
-    state = _with(state, name, failed)
+    state = _with(state, name, _ended(open_, event, failure))
+    state = replace(state, failed_attempts=state.failed_attempts + 1)
     if resume_from := event.data.get("resume_from"):
         return replace(_rewound(state, resume_from), status=Status.WAITING)
     return replace(state, status=Status.FAILED, failure=failure, ended_at=event.at)
 
 
 def _power_cycling(state: State, event: Event) -> State:
-    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    _require_live(state, event)
     return replace(state, cycling=(*state.cycling, event.seq))
 
 
@@ -272,29 +301,74 @@ def _phoned_home(state: State, event: Event) -> State:
 
 
 def _cancel_requested(state: State, event: Event) -> State:
-    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    _require_live(state, event)
     return replace(state, cancel_requested=True)
 
 
 def _cancelled(state: State, event: Event) -> State:
     _require(state.cancel_requested, event, "nobody asked for it")
-    _require(state.status.is_live, event, f"the install has {state.status.value}")
-    if state.step and state.of(state.step).state in (StepState.RUNNING, StepState.WAITING):
-        stopped = replace(state.of(state.step), state=StepState.FAILED, ended_at=event.at, waiting_for="")
-        state = _with(state, state.step, stopped)
-    return replace(state, status=Status.CANCELLED, ended_at=event.at)
+    _require_live(state, event)
+    return replace(_cut_off(state, event), status=Status.CANCELLED, hold_before="", ended_at=event.at)
+
+
+def _hold_requested(state: State, event: Event) -> State:
+    step = event.data["before"]
+    _require_live(state, event)
+    _require(state.status is not Status.HELD, event, f"it is held before {state.hold_before} already")
+    _require(not state.cancel_requested, event, "it is being cancelled")
+    _require(not state.steps or step in state.steps, event, f"the install has no step {step}")
+    progress = state.of(step)
+    _require(not progress.is_open and progress.state is not StepState.DONE, event, f"the step {step} has begun")
+    return replace(state, hold_before=step)
+
+
+def _held(state: State, event: Event) -> State:
+    _require_live(state, event)
+    _require(bool(state.hold_before) and state.hold_before == state.next_step(), event, "nobody asked for it")
+    _require(not state.of(state.hold_before).is_open, event, "the step has begun")
+    return replace(state, status=Status.HELD)
+
+
+def _released(state: State, event: Event) -> State:
+    _require_live(state, event)
+    _require(bool(state.hold_before), event, "it is neither held nor to be held")
+    status = Status.QUEUED if state.status is Status.HELD else state.status
+    return replace(state, hold_before="", status=status)
+
+
+def _force_reset(state: State, event: Event) -> State:
+    _require_live(state, event)
+    failure = Failure.from_json(event.data["failure"])
+    state = _cut_off(state, event, failure)
+    return replace(state, status=Status.FAILED, failure=failure, hold_before="", ended_at=event.at)
 
 
 def _retried(state: State, event: Event) -> State:
     _require(state.status in (Status.FAILED, Status.CANCELLED), event, f"the install is {state.status.value}")
-    _require(event.data["step"] in state.steps, event, "there is no such step")
-    state = _rewound(state, event.data["step"])
-    return replace(state, status=Status.QUEUED, failure=None, ended_at=None, cancel_requested=False)
+    # an install that ended before its steps were chosen begins anew, from whatever comes first
+    _require(not state.steps or event.data["step"] in state.steps, event, "there is no such step")
+    if state.steps:
+        state = _rewound(state, event.data["step"])
+    fresh = {name: replace(progress, tries=0) for name, progress in state.progress.items()}
+    return replace(
+        state, progress=fresh, status=Status.QUEUED, failure=None, ended_at=None, cancel_requested=False, hold_before=""
+    )
 
 
 def _taken_over(state: State, event: Event) -> State:
-    _require(state.status.is_live, event, f"the install has {state.status.value}")
+    _require_live(state, event)
     return state
+
+
+def _step_quiet(state: State, event: Event) -> State:
+    name, open_ = _open_attempt(state, event)
+    since = datetime.fromisoformat(event.data["since"])
+    return _with(state, name, replace(open_, quiet_since=since, quiet_why=event.data.get("reason", "")))
+
+
+def _step_talks(state: State, event: Event) -> State:
+    name, open_ = _open_attempt(state, event)
+    return _with(state, name, replace(open_, quiet_since=None, quiet_why=""))
 
 
 _RULES = {
@@ -310,18 +384,42 @@ _RULES = {
     Kind.PHONED_HOME: _phoned_home,
     Kind.CANCEL_REQUESTED: _cancel_requested,
     Kind.CANCELLED: _cancelled,
+    Kind.HOLD_REQUESTED: _hold_requested,
+    Kind.HELD: _held,
+    Kind.RELEASED: _released,
+    Kind.FORCE_RESET: _force_reset,
+    Kind.STEP_QUIET: _step_quiet,
+    Kind.STEP_TALKS: _step_talks,
     Kind.RETRIED: _retried,
     Kind.TAKEN_OVER: _taken_over,
 }
 
 
+def _require_live(state: State, event: Event) -> None:
+    _require(state.status.is_live, event, f"the install has ended, it is {state.status.value}")
+
+
 def _open_attempt(state: State, event: Event) -> tuple[str, StepProgress]:
     name = event.data["step"]
     progress = state.of(name)
-    _require(state.status.is_live, event, f"the install has {state.status.value}")
-    _require(progress.state in (StepState.RUNNING, StepState.WAITING), event, f"no attempt at {name} is open")
+    _require_live(state, event)
+    _require(progress.is_open, event, f"no attempt at {name} is open")
     _require(event.data["attempt"] == progress.attempt, event, f"the open attempt is {progress.attempt}")
     return name, progress
+
+
+def _closed(attempt: StepProgress, event: Event, state: StepState) -> StepProgress:
+    return replace(attempt, state=state, ended_at=event.at, waiting_for="", quiet_since=None, quiet_why="")
+
+
+def _ended(attempt: StepProgress, event: Event, failure: Failure | None = None) -> StepProgress:
+    return replace(_closed(attempt, event, StepState.FAILED), failure=failure)
+
+
+def _cut_off(state: State, event: Event, failure: Failure | None = None) -> State:
+    """The state without an open attempt: the one that there was has ended without success."""
+    current = state.of(state.step)
+    return _with(state, state.step, _ended(current, event, failure)) if current.is_open else state
 
 
 def _with(state: State, name: str, progress: StepProgress) -> State:
@@ -334,7 +432,7 @@ def _rewound(state: State, step: str) -> State:
     progress = dict(state.progress)
     for name in again:
         if name in progress and progress[name].state is not StepState.FAILED:
-            progress[name] = StepProgress(attempt=progress[name].attempt)
+            progress[name] = StepProgress(attempt=progress[name].attempt, tries=progress[name].tries)
     return replace(state, progress=progress, step=step)
 
 

@@ -5,6 +5,7 @@ the next one finds the folder, follows the log from the byte where the stored lo
 """
 
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .transport import Completed, Connection, Stream, Unreachable
@@ -14,13 +15,17 @@ LOST = 255
 """What following a job ends with when it was killed before it could leave an exit status."""
 
 # `mkdir` is the test-and-set: of two workers one makes the folder. The script is in place before the folder has its
-# name, so a folder that exists is a job that was really begun, or will never be.
+# name, so a folder that exists is a job that was really begun, or will never be. A job that nobody could end when it
+# should have been (the connection was broken, nobody was there) is ended before the next one begins.
 _START = r"""
 set -eu
 folder=$1; umask 077
 new=$folder.$$; mkdir -p "$new"; cat > "$new/script"; : > "$new/log"
 if ! mkdir "$folder" 2>/dev/null; then rm -r "$new"; exit 0; fi
 mv "$new/script" "$new/log" "$folder/"; rmdir "$new"
+for pid in "${folder%/*}"/*/pid; do
+  [ ! -e "$pid" ] || [ -e "${pid%pid}status" ] || kill -KILL -- "-$(cat "$pid")" 2>/dev/null || true
+done
 RESULT=$folder/result setsid bash -c '
   echo $$ > "$1/pid"
   bash "$1/script" >> "$1/log" 2>&1
@@ -73,8 +78,9 @@ class Job:
         return self._sh('head -c 1048576 "$1/result" 2>/dev/null || true').output
 
     def kill(self) -> None:
-        """Ends it and everything it started."""
-        self._sh(_KILL)
+        """Ends it and everything it started, if the rescue system can be reached; else the next job ends it."""
+        with suppress(Unreachable):
+            self._sh(_KILL)
 
     def _sh(self, text: str, stdin: bytes = b"") -> Completed:
         return self.connection.run(_command(text, self.folder), stdin)

@@ -1,5 +1,6 @@
 """The only writer of an install's history, and of the columns that copy it."""
 
+import contextlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -7,9 +8,13 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from . import events, live, models
-from .events import Kind
+from . import events, limits, live, models
+from .events import Event, Kind, State
 from .queue import Lease, LeaseLost
+from .webhooks import outbox
+
+_IN_LINE = (Kind.REQUESTED, Kind.RETRIED, Kind.RELEASED)
+"""After these an install stands in line, until the limits let it pass."""
 
 
 def append(
@@ -19,28 +24,63 @@ def append(
     *,
     lease: Lease | None = None,
     wake_at: datetime | None = None,
-) -> events.State:
+    known: State | None = None,
+) -> State:
     """The state after the event, which is stored together with the row's projection, or not at all.
 
     With a lease the event is written only while the lease holds (`LeaseLost` otherwise): a worker that was frozen
     past its time cannot write. Without one (people, machines) the install is woken, so that a worker looks at once.
     `wake_at` sets when to look next. `events.IllegalEvent` when the event cannot follow.
+
+    Whoever has folded the history before passes it as `known`: as long as nobody else has written since, the event
+    costs two statements, however long the history. Else the history is read again, under a lock.
     """
+    data = dict(data or {})
     with transaction.atomic():
-        row = models.Install.objects.select_for_update().get(pk=install.pk)
-        require_lease(row, lease)
-        now = timezone.now()
-        event = events.Event(row.last_seq + 1, kind, now, dict(data or {}))
-        state = events.apply(row.state(), event)
-        link = events.digest(row.digest, event)
-        models.Event.objects.create(
-            install=row, seq=event.seq, kind=kind.value, at=event.at, data=event.data, digest=link
-        )
-        columns = projection(state) | {"last_seq": event.seq, "digest": link}
-        if wake_at or not lease:
-            columns["wake_at"] = wake_at or now
-        models.Install.objects.filter(pk=row.pk).update(**columns)
-        transaction.on_commit(lambda: live.nudge(row.uuid, row.project_id))
+        state = None
+        if known:
+            # what cannot follow on a history that has grown meanwhile may well follow on what it is now
+            with contextlib.suppress(events.IllegalEvent):
+                state = _appended(install, known, kind, data, lease, wake_at)
+        if state is None:
+            row = models.Install.objects.select_for_update().only("lease_token", "lease_worker").get(pk=install.pk)
+            require_lease(row, lease)
+            state = _appended(install, install.state(), kind, data, lease, wake_at)
+            assert state  # the row is locked: nobody can have written meanwhile
+        transaction.on_commit(lambda: live.nudge(install.uuid, install.project_id))
+    return state
+
+
+def _appended(
+    install: models.Install,
+    before: State,
+    kind: Kind,
+    data: dict[str, Any],
+    lease: Lease | None,
+    wake_at: datetime | None,
+) -> State | None:
+    """The state after the event, now stored; None when `before` is not where the history stands any more."""
+    now = timezone.now()
+    event = Event(before.seq + 1, kind, now, data)
+    state = events.apply(before, event)
+    columns = projection(state)
+    if wake_at or not lease:
+        columns["wake_at"] = wake_at or now
+    if kind in _IN_LINE:
+        columns |= {"queued_at": now, "admitted_at": None if limits.limits() else now}
+    if kind is Kind.FORCE_RESET:
+        # Whoever drives it learns by this that it is over, and can write nothing more.
+        columns |= {"lease_token": None, "lease_worker": "", "lease_since": None, "lease_until": None}
+    unchanged = models.Install.objects.filter(pk=install.pk, last_seq=before.seq)
+    if lease:
+        unchanged = unchanged.filter(lease_token=lease.token)
+    if not unchanged.update(**columns):
+        return None
+    models.Event.objects.create(
+        install_id=install.pk, seq=event.seq, kind=kind.value, at=event.at, data=data, digest=state.digest
+    )
+    if before.status.is_live and not state.status.is_live:
+        outbox.enqueue(install, state)
     return state
 
 
@@ -50,7 +90,7 @@ def require_lease(row: models.Install, lease: Lease | None) -> None:
         raise LeaseLost(f"{row} is held by {row.lease_worker or 'nobody'} now")
 
 
-def projection(state: events.State) -> dict[str, Any]:
+def projection(state: State) -> dict[str, Any]:
     """The columns of an install's row that copy its state."""
     current = state.of(state.step)
     return {
@@ -59,7 +99,11 @@ def projection(state: events.State) -> dict[str, Any]:
         "attempt": current.attempt,
         "failure": state.failure.to_json() if state.failure else None,
         "cancel_requested": state.cancel_requested,
+        "hold_before": state.hold_before,
+        "quiet_since": current.quiet_since,
         "step_started_at": current.started_at,
         "started_at": state.started_at,
         "ended_at": state.ended_at,
+        "last_seq": state.seq,
+        "digest": state.digest,
     }

@@ -1,6 +1,7 @@
 """A step's log on its way into the database: whole lines, in batches, each byte once."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.db import transaction
 from django.utils import timezone
@@ -23,6 +24,7 @@ class Logbook:
     attempt: int
     offset: int = 0
     next_line: int = 1
+    last_at: datetime | None = None
     _rest: bytes = field(default=b"")
 
     @classmethod
@@ -31,7 +33,8 @@ class Logbook:
         last = LogChunk.objects.filter(install=install, step=step, attempt=attempt).order_by("-offset").first()
         if last is None:
             return cls(install, lease, step, attempt)
-        return cls(install, lease, step, attempt, last.offset + last.size, last.first_line + logs.count(last.text))
+        next_line = last.first_line + logs.count(last.text)
+        return cls(install, lease, step, attempt, last.offset + last.size, next_line, last.at)
 
     @property
     def read_from(self) -> int:
@@ -64,7 +67,8 @@ class Logbook:
         # PostgreSQL's text holds no NUL; programs print bytes that are no UTF-8.
         text = logs.condensed(data.decode(errors="replace").replace("\0", "\ufffd"))
         with transaction.atomic():
-            journal.require_lease(Install.objects.select_for_update().get(pk=self.install.pk), self.lease)
+            row = Install.objects.select_for_update().only("lease_token", "lease_worker").get(pk=self.install.pk)
+            journal.require_lease(row, self.lease)
             LogChunk.objects.create(
                 install=self.install, step=self.step, attempt=self.attempt, offset=self.offset, size=len(data),
                 first_line=self.next_line, text=text, at=timezone.now(),

@@ -42,16 +42,21 @@ class Install(models.Model):
     attempt = models.PositiveIntegerField(default=0)
     failure = models.JSONField(null=True, blank=True)
     cancel_requested = models.BooleanField(default=False)
+    hold_before = models.CharField(max_length=40, blank=True)
+    quiet_since = models.DateTimeField(null=True, blank=True)
     step_started_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     last_seq = models.PositiveIntegerField(default=0)
     digest = models.CharField(max_length=64, default=GENESIS)
 
-    # The queue: when a worker should look, and who may write meanwhile.
+    # The queue: since when it stands in line, when a worker should look, and who may write meanwhile.
+    queued_at = models.DateTimeField(null=True, blank=True)
+    admitted_at = models.DateTimeField(null=True, blank=True, help_text="null: the limits have not let it pass yet")
     wake_at = models.DateTimeField(null=True, blank=True)
     lease_token = models.UUIDField(null=True, blank=True)
     lease_worker = models.CharField(max_length=100, blank=True)
+    lease_since = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -146,3 +151,8 @@ class LogChunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.step} {self.attempt} at {self.offset}"
+
+
+# Tables that stand beside what uses them; Django looks for all of them here.
+from .heartbeat import WorkerProcess  # noqa: E402, F401
+from .webhooks.models import Delivery, Webhook  # noqa: E402, F401

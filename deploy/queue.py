@@ -1,6 +1,8 @@
 """The queue is the table of installs: who may drive which, and for how long.
 
-A claim is one compare-and-swap UPDATE; the loser of a race learns it from the row count.
+A claim is one compare-and-swap UPDATE; the loser of a race learns it from the row count. No time in it is trusted
+further than it can be true: a lease or an alarm that lies further ahead than any can be comes from a clock that has
+jumped since, and counts as run out.
 """
 
 from collections.abc import Iterable
@@ -11,11 +13,13 @@ from uuid import UUID, uuid4
 
 from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 
-from .events import LIVE
+from .events import LIVE, Status
 from .models import Install
 
 LEASE_TIME = timedelta(seconds=20)
 """How long a silent worker keeps an install: after that another one goes on with it."""
+LONGEST_SLEEP = timedelta(minutes=20)
+"""No install is left alone for longer: pauses between attempts are shorter, and waiting ones are looked at oftener."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +29,39 @@ class Lease:
     install: int
     token: UUID
     worker: str
+    since: datetime
     until: datetime
     taken_from: str = ""
 
     def columns(self) -> dict[str, Any]:
         """The lease as it stands in the install's row."""
-        return {"lease_token": self.token, "lease_worker": self.worker, "lease_until": self.until}
+        return {
+            "lease_token": self.token,
+            "lease_worker": self.worker,
+            "lease_since": self.since,
+            "lease_until": self.until,
+        }
 
 
 class LeaseLost(Exception):
     """Somebody else drives the install now: write nothing more about it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a driver has to know of its install while it is busy: how long its history is, and whether to stop."""
+
+    seq: int
+    cancel_requested: bool
+
+
 def due(now: datetime) -> QuerySet[Install]:
     """The installs that somebody should look at now, and nobody holds."""
-    free = Q(lease_token=None) | Q(lease_until__lt=now)
-    return Install.objects.filter(free, status__in=LIVE, wake_at__lte=now)
+    free = Q(lease_token=None) | Q(lease_until__lt=now) | Q(lease_until__gt=now + 2 * LEASE_TIME)
+    awake = Q(wake_at__lte=now) | Q(wake_at__gt=now + 2 * LONGEST_SLEEP)
+    # Who stands in line for a place is let in by `limits.admit`; to be cancelled one needs no place.
+    passed = ~Q(status=Status.QUEUED) | Q(cancel_requested=True) | Q(admitted_at__isnull=False)
+    return Install.objects.filter(free, awake, passed, status__in=LIVE)
 
 
 def claim(worker: str, now: datetime) -> tuple[Install, Lease] | None:
@@ -48,11 +69,11 @@ def claim(worker: str, now: datetime) -> tuple[Install, Lease] | None:
 
     Costs three queries, two more for every race lost.
     """
-    while found := due(now).order_by("wake_at").first():
-        lease = Lease(found.pk, uuid4(), worker, now + LEASE_TIME, taken_from=found.lease_worker)
-        mine = Install.objects.filter(pk=found.pk, lease_token=found.lease_token).update(**lease.columns())
-        if mine:
-            return Install.objects.get(pk=found.pk), lease
+    while found := due(now).order_by("wake_at").values_list("pk", "lease_token", "lease_worker").first():
+        pk, token, holder = found
+        lease = Lease(pk, uuid4(), worker, now, now + LEASE_TIME, taken_from=holder)
+        if Install.objects.filter(pk=pk, lease_token=token).update(**lease.columns()):
+            return Install.objects.select_related("server", "project", "image__licence").get(pk=pk), lease
     return None
 
 
@@ -62,6 +83,16 @@ def renew(leases: Iterable[Lease], now: datetime) -> int:
     return Install.objects.filter(lease_token__in=tokens).update(lease_until=now + LEASE_TIME) if tokens else 0
 
 
+def notices(leases: Iterable[Lease]) -> dict[UUID, Notice]:
+    """How the installs of these leases stand, by the lease's token; one query. A lost lease is not among them."""
+    tokens = [lease.token for lease in leases]
+    if not tokens:
+        return {}
+    rows = Install.objects.filter(lease_token__in=tokens).order_by()
+    found = rows.values_list("lease_token", "last_seq", "cancel_requested")
+    return {token: Notice(seq, cancel) for token, seq, cancel in found if token}
+
+
 def release(lease: Lease, wake_at: datetime | None, seen: int) -> bool:
     """Gives the install back, to be looked at again at `wake_at`; False when the lease was lost before.
 
@@ -69,4 +100,4 @@ def release(lease: Lease, wake_at: datetime | None, seen: int) -> bool:
     """
     mine = Install.objects.filter(pk=lease.install, lease_token=lease.token)
     when = Case(When(last_seq=seen, then=Value(wake_at)), default=F("wake_at"), output_field=DateTimeField())
-    return bool(mine.update(lease_token=None, lease_worker="", lease_until=None, wake_at=when))
+    return bool(mine.update(lease_token=None, lease_worker="", lease_since=None, lease_until=None, wake_at=when))

@@ -104,22 +104,34 @@ class Address:
 class Control(Protocol):
     """What a control step may see and do: the engine's side of it is `deploy.driver`."""
 
-    state: State
     now: datetime
     deadline: datetime
     address: Address
     expected_serial: str
-    expected_macs: frozenset[str]
+
+    @property
+    def state(self) -> State:
+        """The history so far."""
+
+    @property
+    def expected_macs(self) -> frozenset[str]:
+        """The MAC addresses that the inventory knows of the server."""
 
     @property
     def context(self) -> Context:
         """What the install is about, without tokens."""
 
-    def say(self, text: str) -> None:
-        """Writes a line of Landfall's own into the step's log."""
+    def after(self, span: timedelta) -> datetime:
+        """The time that lies `span` behind the beginning of the attempt, on machines as slow as these."""
 
-    def run_job(self) -> bytes:
-        """Runs the step's commands on the rescue system, or goes on following them; what they gave as result."""
+    def say(self, text: str) -> None:
+        """Writes a line of Landfall's own into the step's log; not before its job, whose log begins with itself."""
+
+    def log_text(self) -> str:
+        """What the attempt's log holds so far."""
+
+    def run_job(self, *, result: bool = False) -> bytes:
+        """Runs the step's commands on the rescue system, or goes on following them; with `result` what they gave."""
 
     def boot_into_rescue(self) -> None:
         """From its next network boot on the server gets the rescue system."""
@@ -131,7 +143,7 @@ class Control(Protocol):
     def hands(self) -> str:
         """What a person has to do where no BMC restarts the server; empty where one does."""
 
-    def power_cycle(self, target: Target, *, persistent: bool = False) -> None:
+    def power_cycle(self, target: Target, *, persistent: bool = False, say: bool = True) -> None:
         """Restarts the server, with a word to its BMC what to boot; or asks for somebody who does."""
 
     def replan(self, facts: Facts) -> Plan:
@@ -171,6 +183,14 @@ class Step:
     commands: Generator | None = None
     on_timeout: str = "step-timeout"
     """The code of the failure when the time is up."""
+    retry_from: str = ""
+    """The step with which another attempt begins, where it is not that of `after_crash`."""
+    tokens: frozenset[str] = frozenset()
+    """The purposes of the one-time tokens that its commands hold."""
+    when_missed: bool = False
+    """Its commands run only when what it waits for did not come: no review needs to show them."""
+    quiet: timedelta = timedelta(minutes=2)
+    """So long it may print nothing before the page says so."""
 
     def timed_out(self, limit: timedelta) -> Failure:
         """The failure when the time is up."""

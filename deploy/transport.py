@@ -21,6 +21,9 @@ from accounts.secret import Secret
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connection, and again for the SSH handshake: an emulated machine needs 1 to 2."""
 
+SILENT_PEER = 30.0
+"""Seconds after which a peer that confirms nothing is taken for gone; the keep-alive below asks every 15."""
+
 
 class Unreachable(Exception):
     """Nobody answers, or the connection broke: to be tried again."""
@@ -182,6 +185,8 @@ def _handshake(address: str, port: int) -> _Transport:
         raw = socket.create_connection((address, port), timeout=CONNECT_TIMEOUT)
         # Without it the small packets of a login wait for each other: 89 ms instead of 8.
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A machine that lost power says no goodbye: what it does not confirm in time breaks the connection.
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENT_PEER * 1000))
         transport = _Transport(raw)
     except OSError as error:
         raise Unreachable(f"{address} port {port}: {error}") from error

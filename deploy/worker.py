@@ -4,21 +4,24 @@ import logging
 import os
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from uuid import UUID
 
 from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 
-from . import live, queue
+from . import limits, live, queue
 from .driver import Driver
-from .queue import LEASE_TIME, Lease, LeaseLost
+from .queue import LEASE_TIME, Lease, LeaseLost, Notice
 
 log = logging.getLogger(__name__)
 
 POLL = 1.0
 """Seconds between two looks at the queue when no hint comes: what another process writes is seen this late at most."""
-RENEW_EVERY = LEASE_TIME / 4
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the installs that are being driven: one query for all of them."""
+RENEW_EVERY = LEASE_TIME.total_seconds() / 4
 
 
 class Worker:
@@ -28,13 +31,14 @@ class Worker:
         self.slots = slots
         self.name = name or f"{socket.gethostname()}-{os.getpid()}"
         self._stopping = threading.Event()
-        self._held: dict[int, Lease] = {}
+        self._held: dict[UUID, Lease] = {}
+        self._seen: dict[UUID, Notice | None] = {}
         self._lock = threading.Lock()
 
     def run(self) -> None:
         """Works until `stop`; returns once every install is given back."""
         log.info("worker %s with %s slots", self.name, self.slots)
-        keeper = threading.Thread(target=self._keep_leases, name="leases", daemon=True)
+        keeper = threading.Thread(target=self._keep, name="leases", daemon=True)
         keeper.start()
         with ThreadPoolExecutor(self.slots, thread_name_prefix="install") as pool:
             while not self._stopping.is_set():
@@ -48,12 +52,24 @@ class Worker:
         self._stopping.set()
         live.work.set()
 
+    def look(self, lease: Lease) -> Notice | None:
+        """How the lease's install stood at the last look; None before the first. `LeaseLost` when it is lost."""
+        with self._lock:
+            if lease.token not in self._seen:
+                return None
+            notice = self._seen[lease.token]
+        if notice is None:
+            raise LeaseLost(f"the lease of install {lease.install} is lost")
+        return notice
+
     def _claim_one(self, pool: ThreadPoolExecutor) -> bool:
         """Whether there was an install to take; a database that is away is waited for."""
         if len(self._held) >= self.slots:
             return False
         try:
-            claimed = queue.claim(self.name, timezone.now())
+            now = timezone.now()
+            limits.admit(now)
+            claimed = queue.claim(self.name, now)
         except DatabaseError as error:
             log.warning("the database does not answer, waiting for it: %s", error)
             close_old_connections()
@@ -62,8 +78,8 @@ class Worker:
             return False
         install, lease = claimed
         with self._lock:
-            self._held[install.pk] = lease
-        pool.submit(self._drive, Driver(install, lease, self._stopping))
+            self._held[lease.token] = lease
+        pool.submit(self._drive, Driver(install, lease, self._stopping, look=self.look))
         return True
 
     def _drive(self, driver: Driver) -> None:
@@ -71,25 +87,38 @@ class Worker:
             driver.drive()
         except LeaseLost as error:
             log.warning("%s", error)
-        except Exception:
+        except DatabaseError as error:
             # The lease runs out, and the install is driven again from where its history stands.
+            log.warning("%s: let go, as the database does not answer: %s", driver.install, error)
+        except Exception:
             log.exception("%s: dropped", driver.install)
         finally:
             with self._lock:
-                self._held.pop(driver.install.pk, None)
+                self._held.pop(driver.lease.token, None)
+                self._seen.pop(driver.lease.token, None)
             connection.close()
             live.work.set()
 
-    def _keep_leases(self) -> None:
-        """Renews all leases with one UPDATE, until the worker has let go of the last."""
-        while not self._stopping.wait(RENEW_EVERY.total_seconds()) or self._held:
+    def _keep(self) -> None:
+        """Looks at all the installs in hand, and renews their leases, until the last is let go."""
+        renewed = time.monotonic()
+        while not self._stopping.wait(LOOK_EVERY) or self._held:
             with self._lock:
                 leases = list(self._held.values())
             try:
-                queue.renew(leases, timezone.now())
+                if time.monotonic() - renewed > RENEW_EVERY:
+                    renewed = time.monotonic()
+                    queue.renew(leases, timezone.now())
+                self._notice(leases, queue.notices(leases))
             except DatabaseError as error:
                 log.warning("leases could not be renewed: %s", error)
                 close_old_connections()
             if self._stopping.is_set():
-                self._stopping.wait(timedelta(milliseconds=200).total_seconds())
+                time.sleep(0.2)
         connection.close()
+
+    def _notice(self, leases: list[Lease], found: dict[UUID, Notice]) -> None:
+        with self._lock:
+            for lease in leases:
+                if lease.token in self._held:
+                    self._seen[lease.token] = found.get(lease.token)

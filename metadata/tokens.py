@@ -61,6 +61,11 @@ def redeem(token: str, purpose: Purpose) -> Token:
     return row
 
 
+def prolong(install: UUID, purpose: Purpose, lifetime: timedelta) -> None:
+    """Tokens of the install for this purpose that were never used are good for `lifetime` from now."""
+    Token.objects.filter(install=install, purpose=purpose, used_at=None).update(expires_at=timezone.now() + lifetime)
+
+
 def expire(install: UUID) -> None:
     """No token of the install opens anything from now on."""
     now = timezone.now()

@@ -152,6 +152,13 @@ NEW_SYSTEM = Chapter(
             "URL? Then try again, or reinstall with another image.",
         ),
         Entry(
+            "phone-home-late",
+            Blame.PROVIDER,
+            "The new system phoned home when its time was up, and the server was being restarted to read its logs.",
+            "It is started from its disk once more by itself. If that happens often, look into the step's log for what "
+            "takes so long.",
+        ),
+        Entry(
             "host-key-mismatch",
             Blame.PROVIDER,
             "At the server's address another machine answers than the one that phoned home.",

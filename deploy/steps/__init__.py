@@ -16,6 +16,9 @@ _ORDER = (
 STEPS: dict[str, Step] = {step.name: step for step in _ORDER}
 """Every step by its name, in the order in which they are done."""
 
+INTO_RESCUE = RESCUE.name
+"""The step that brings a server into the rescue system, whatever it was doing."""
+
 POINT_OF_NO_RETURN = WIPE.name
 """From this step on the disks are not what they were."""
 
@@ -25,4 +28,4 @@ def steps_for(*, licensed: bool) -> tuple[str, ...]:
     return tuple(name for name in STEPS if licensed or name != LICENCE.name)
 
 
-__all__ = ["POINT_OF_NO_RETURN", "STEPS", "steps_for"]
+__all__ = ["INTO_RESCUE", "POINT_OF_NO_RETURN", "STEPS", "steps_for"]

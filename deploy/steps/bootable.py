@@ -156,4 +156,5 @@ BOOTABLE = Step(
     cancellable=False,
     perform=run_commands,
     commands=bootable,
+    tokens=frozenset({"phone-home"}),
 )

@@ -108,4 +108,5 @@ COPY = Step(
     cancellable=False,
     perform=run_commands,
     commands=copy,
+    tokens=frozenset({"fetch"}),
 )

@@ -5,9 +5,13 @@ from datetime import timedelta
 
 from servers.power import Target
 
+from .. import errors
 from ..commands import Command, run
-from ..step import TARGET, Context, Control, Done, Outcome, Step, WaitUntil, failed
+from ..events import Call, State
+from ..step import TARGET, Context, Control, Done, Outcome, Step, StepFailed, WaitUntil, failed
 from ..transport import fingerprint
+from .aftermath import read_aftermath
+from .bootable import BOOTABLE
 
 
 def unmount(ctx: Context) -> Iterator[Command]:
@@ -16,21 +20,23 @@ def unmount(ctx: Context) -> Iterator[Command]:
     # Lazily: a bind of /sys stays busy, and goes with the rescue system.
     for bound in ("run/udev", "run", "dev", "sys", "proc"):
         yield run("umount", "--recursive", "--lazy", f"{TARGET}/{bound}", may_fail=True)
-    yield run("umount", "--recursive", TARGET)
+    yield run("sh", "-c", f"findmnt {TARGET} >/dev/null || exit 0; umount --recursive {TARGET}")
     yield run("sync")
 
 
 def reboot(control: Control) -> Outcome:
     """The server restarted, with its own disk as the next thing to boot.
 
-    After a crash: a restart that was begun is not begun again unless the rescue system still answers.
+    After a crash: a restart that was begun is not begun again unless the rescue system still answers. A server that
+    was here before, and is off or hangs in its new system, has nothing mounted in rescue: it is just restarted.
     """
     attempt = control.state.of(REBOOT.name)
     begun = any(seq > attempt.started_seq for seq in control.state.cycling)
     finished = any(seq > attempt.started_seq for seq in control.state.cycled)
     if begun and (finished or not control.still_in_rescue()):
         return Done()
-    if not begun:
+    again = control.state.of(PHONE_HOME.name).attempt > 0
+    if not begun and not (again and not control.still_in_rescue()):
         control.run_job()
     control.boot_from_disk()
     control.power_cycle(Target.DISK)
@@ -48,26 +54,70 @@ REBOOT = Step(
     commands=unmount,
 )
 
+HOME_WITHIN = timedelta(minutes=15)
+"""How long the new system may take to call."""
+RESCUE_WITHIN = timedelta(minutes=25)
+"""When the rescue system that is then booted must have called; the rest of the step's time is for reading the logs."""
+
 
 def phone_home(control: Control) -> Outcome:
-    """The installed system has called: cloud-init has finished there, and sshd answers."""
-    call = control.state.phone_home
-    reboots = control.state.of(REBOOT.name).started_seq
-    if not call or call.seq < reboots:
-        return WaitUntil(control.deadline, "the new system to phone home", "give up")
-    state = call.data.get("cloud_init", "absent")
-    control.say(f"The new system has phoned home: kernel {call.data.get('kernel', '?')}, cloud-init {state}.")
-    return Done({"boot_id": call.boot_id, "host_keys": list(call.host_keys), "cloud_init": state})
+    """The installed system has called: cloud-init has finished there, and sshd answers.
+
+    When it has not called in time, the server is booted into rescue once more, and what the system left behind is read
+    into this step's log: then the failure can say what is most likely to have gone wrong.
+    """
+    attempt = control.state.of(PHONE_HOME.name)
+    cycles = [seq for seq in control.state.cycling if seq > attempt.started_seq]
+    call = _call_from_home(control.state)
+    if call and not cycles:
+        cloud_init = call.data.get("cloud_init", "absent")
+        control.say(f"The new system has phoned home: kernel {call.data.get('kernel', '?')}, cloud-init {cloud_init}.")
+        return Done({"boot_id": call.boot_id, "host_keys": list(call.host_keys), "cloud_init": cloud_init})
+    if not cycles and control.now < (late := control.after(HOME_WITHIN)):
+        return WaitUntil(late, "the new system to phone home", "boot into rescue, and read its logs")
+    return _read_aftermath(control, cycles)
+
+
+def _call_from_home(state: State) -> Call | None:
+    """The call of the system that was made bootable last, from whichever of its starts."""
+    call = state.phone_home
+    return call if call and call.seq > state.of(BOOTABLE.name).started_seq else None
+
+
+def _read_aftermath(control: Control, cycles: list[int]) -> Outcome:
+    if not cycles:
+        control.boot_into_rescue()
+        # Nothing is said here: the log is that of the job which follows.
+        control.power_cycle(Target.NETWORK, say=False)
+        cycles = [control.state.cycling[-1]]
+    rescue = control.state.rescue
+    if not rescue or rescue.seq < cycles[0]:
+        if control.now < (late := control.after(RESCUE_WITHIN)):
+            return WaitUntil(late, "the rescue system to call, to read the new system's logs", "give up")
+        never = "The new system never phoned home; and the rescue system, booted to read its logs, never called."
+        raise failed("phone-home-missing", never, final=True)
+    try:
+        control.run_job()
+    except StepFailed as error:
+        said = f"The new system never phoned home, and its logs could not be read: {error.failure.message}"
+        raise failed("phone-home-missing", said, final=True) from error
+    if _call_from_home(control.state):
+        # It is in rescue now, and will not call twice: another attempt starts it from its disk.
+        raise failed("phone-home-late")
+    raise StepFailed(errors.likely_cause(control.log_text()), final=True)
 
 
 PHONE_HOME = Step(
     "phone-home",
     title="Phone-home",
-    timeout=timedelta(minutes=15),
-    retries=0,
+    timeout=timedelta(minutes=30),
+    retries=1,
     after_crash="phone-home",
-    cancellable=False,
+    cancellable=True,
     perform=phone_home,
+    commands=read_aftermath,
+    when_missed=True,
+    retry_from="reboot",
     on_timeout="phone-home-missing",
 )
 
@@ -103,7 +153,7 @@ VERIFY = Step(
     timeout=timedelta(minutes=3),
     retries=1,
     after_crash="verify",
-    cancellable=False,
+    cancellable=True,
     perform=verify,
     on_timeout="ssh-silent",
 )

@@ -36,7 +36,7 @@ def licence(ctx: Context) -> Iterator[Command]:
 
 def register(control: Control) -> Outcome:
     """Registered; the consumer identity is kept, to give the seat back one day."""
-    identity = control.run_job().decode(errors="replace")
+    identity = control.run_job(result=True).decode(errors="replace")
     lines = (line.partition(":") for line in identity.splitlines())
     return Done({name.strip().lower().replace(" ", "_"): value.strip() for name, _, value in lines if value.strip()})
 

@@ -8,6 +8,7 @@ from servers.facts import FactsRefused, parse_facts, to_json, wrong_machine
 from servers.power import Target
 
 from ..commands import Command, run
+from ..events import Call
 from ..step import Context, Control, Done, Outcome, Step, WaitUntil, failed
 from ..transport import fingerprint
 
@@ -16,28 +17,36 @@ def rescue(control: Control) -> Outcome:
     """The server, booted from the network into the rescue system, has called.
 
     When it does not call in half of the time it is restarted once more, and told to boot from the network for good:
-    some BMCs forget a boot order that is meant for one start.
+    some BMCs forget a boot order that is meant for one start. An attempt that finds the server in its rescue system
+    already, because an earlier one was not the last, takes it as it is.
     """
     state = control.state
     attempt = state.of(RESCUE.name)
     assert attempt.started_at  # the engine starts an attempt before it performs it
-    if state.rescue and state.rescue.seq > attempt.started_seq:
+    cycles = [seq for seq in state.cycling if seq > attempt.started_seq]
+    if not cycles and state.rescue and control.still_in_rescue():
+        control.say("The rescue system that has called before still answers.")
+        return _called(state.rescue)
+    if cycles and state.rescue and state.rescue.seq > cycles[0]:
         control.say(f"The rescue system has called. Its SSH host key is {fingerprint(state.rescue.host_keys[0])}.")
-        return Done({"boot_id": state.rescue.boot_id, "host_keys": list(state.rescue.host_keys)})
+        return _called(state.rescue)
     halfway = attempt.started_at + (control.deadline - attempt.started_at) / 2
-    cycles = sum(seq > attempt.started_seq for seq in state.cycling)
-    if cycles == 0:
+    if not cycles:
         control.boot_into_rescue()
         control.power_cycle(Target.NETWORK)
-    elif cycles == 1 and control.now >= halfway and not control.hands:
+    elif len(cycles) == 1 and control.now >= halfway and not control.hands:
         control.say("The rescue system has not called: once more, with the network as the boot device for good.")
         control.power_cycle(Target.NETWORK, persistent=True)
-        cycles = 2
+        cycles.append(state.seq)
     if control.hands:
         return WaitUntil(control.deadline, f"somebody at the server. {control.hands}", "give up")
-    if cycles < 2:
+    if len(cycles) < 2:
         return WaitUntil(halfway, "the server to call from rescue", "power cycle again")
     return WaitUntil(control.deadline, "the server to call from rescue", "give up")
+
+
+def _called(call: Call) -> Done:
+    return Done({"boot_id": call.boot_id, "host_keys": list(call.host_keys)})
 
 
 RESCUE = Step(
@@ -65,7 +74,7 @@ def look_inside(ctx: Context) -> Iterator[Command]:
 def inspect(control: Control) -> Outcome:
     """The machine is the right one, and its facts are in the inventory."""
     try:
-        facts = parse_facts(json.loads(control.run_job()))
+        facts = parse_facts(json.loads(control.run_job(result=True)))
     except (ValueError, FactsRefused) as error:
         said = f"What the rescue system said of the machine cannot be read: {error}"
         raise failed("facts-unreadable", said, final=True) from error

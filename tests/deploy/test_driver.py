@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from deploy import driver, journal, queue, transport
+from deploy import control, journal, queue, transport
 from deploy.commands import Command, run
 from deploy.driver import Driver
 from deploy.events import Failure, Kind, Status
@@ -145,7 +145,7 @@ def test_another_worker_goes_on_where_one_stopped_with_neither_gap_nor_double_li
 
 
 def test_a_network_that_drops_in_the_middle_loses_nothing(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "RECONNECT_AFTER", 0.2)
+    monkeypatch.setattr(control, "RECONNECT_AFTER", 0.2)
     install, steps = install_in_rescue(sshd, a_step("copy", NUMBERS))
     worker = in_background(lambda: drive(install, steps))
     wait_for(lambda: "line 5\n" in log_of(install, "copy"))
@@ -158,18 +158,32 @@ def test_a_network_that_drops_in_the_middle_loses_nothing(sshd: Sshd, monkeypatc
     assert numbers_in(log_of(install, "copy")) == ALL_NUMBERS
 
 
-def test_a_rescue_system_that_was_restarted_is_noticed(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "RECONNECT_AFTER", 0.2)
-    install, steps = install_in_rescue(sshd, a_step("copy", NUMBERS))
-    worker = in_background(lambda: drive(install, steps))
+def restarted_in_the_middle_of_copy(sshd: Sshd, *steps: Step) -> Install:
+    install, named = install_in_rescue(sshd, *steps)
+    worker = in_background(lambda: drive(install, named))
     wait_for(lambda: "line 5\n" in log_of(install, "copy"))
     sshd.stop()
     sshd.new_host_key()
     sshd.start()
     worker.join()
-    failure = Install.objects.get().last_failure
+    return Install.objects.get()
+
+
+def test_a_rescue_system_that_was_restarted_is_noticed(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "RECONNECT_AFTER", 0.2)
+    failure = restarted_in_the_middle_of_copy(sshd, a_step("wipe", run("true")), a_step("copy", NUMBERS)).last_failure
     assert failure
     assert (failure.code, failure.blame) == ("rescue-lost", "hardware")
+
+
+def test_a_rescue_system_lost_before_the_wipe_is_booted_again_though_no_retries_are_left(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "RECONNECT_AFTER", 0.2)
+    install = restarted_in_the_middle_of_copy(sshd, a_step("rescue", run("true")), a_step("copy", NUMBERS))
+    last = install.history()[-1]
+    assert (install.status, last.kind) == (Status.WAITING, Kind.STEP_FAILED)
+    assert (last.data["failure"]["code"], last.data["resume_from"]) == ("rescue-lost", "rescue")
 
 
 def test_a_step_that_takes_too_long_is_ended(sshd: Sshd, tmp_path: object) -> None:

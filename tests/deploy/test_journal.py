@@ -143,4 +143,9 @@ def test_the_database_refuses_to_truncate_history(table: str) -> None:
 def test_a_forged_lease_is_no_lease() -> None:
     install = make_install()
     with pytest.raises(LeaseLost):
-        journal.append(install, Kind.PLANNED, {"steps": []}, lease=Lease(install.pk, uuid4(), "nobody", timezone.now()))
+        journal.append(
+            install,
+            Kind.PLANNED,
+            {"steps": []},
+            lease=Lease(install.pk, uuid4(), "nobody", timezone.now(), timezone.now()),
+        )

@@ -1,0 +1,77 @@
+"""An install in a worker's hands: what may be written of it, and what has been asked for meanwhile."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.db import connection
+
+from . import journal, queue
+from .events import Kind, State
+from .models import Install
+from .queue import Lease, LeaseLost, Notice
+
+Look = Callable[[Lease], Notice | None]
+"""How the lease's install stood at the last look; None before the first. `LeaseLost` when the lease is lost."""
+
+
+class Stopping(Exception):
+    """The worker is being stopped: let go, another one goes on."""
+
+
+class Cancelled(Exception):
+    """Somebody asked for it, and now is a safe moment."""
+
+
+class Leased:
+    """One install, driven under one lease. `state` is its history as far as this worker knows it."""
+
+    def __init__(self, install: Install, lease: Lease, stopping: threading.Event, look: Look | None = None) -> None:
+        self.install = install
+        self.lease = lease
+        self.stopping = stopping
+        self.state = install.state()
+        self._look = look or look_now
+
+    def append(self, kind: Kind, data: Mapping[str, Any]) -> State:
+        """The state after the event. `LeaseLost` when somebody else drives the install now."""
+        self.state = journal.append(self.install, kind, data, lease=self.lease, known=self.state)
+        return self.state
+
+    def refresh(self) -> State:
+        """The state as it stands in the database."""
+        self.state = self.install.state()
+        return self.state
+
+    def check_stop(self) -> None:
+        """Raises `Stopping` when the worker is to stop."""
+        if self.stopping.is_set():
+            raise Stopping
+
+    def cancel_requested(self) -> bool:
+        """Whether somebody had asked to cancel at the last look. `LeaseLost` when it was lost by then."""
+        notice = self._look(self.lease)
+        return self.state.cancel_requested or bool(notice and notice.cancel_requested)
+
+    def has_grown(self) -> bool:
+        """Whether others had written into the history at the last look."""
+        notice = self._look(self.lease)
+        return bool(notice and notice.seq > self.state.seq)
+
+    def was_reset(self) -> bool:
+        """Whether the install has ended although this worker had it in hand: by force."""
+        return not Install.objects.only("status").get(pk=self.install.pk).is_live
+
+
+def look_now(lease: Lease) -> Notice:
+    """How the lease's install stands; one query. `LeaseLost` when the lease is lost."""
+    notice = queue.notices([lease]).get(lease.token)
+    if notice is None:
+        raise LeaseLost(f"the lease of install {lease.install} is lost")
+    return notice
+
+
+def let_go_of_database() -> None:
+    """Gives this thread's connection back to the pool: whoever waits for a machine holds none."""
+    if "pool" in connection.settings_dict["OPTIONS"] and not connection.in_atomic_block:
+        connection.close()

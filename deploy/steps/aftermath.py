@@ -1,0 +1,73 @@
+"""What a system that never phoned home left behind, read from the rescue system: its logs, and what it starts from."""
+
+from collections.abc import Iterator
+
+from servers.storage.plan import Plan
+
+from ..commands import Command, Run, run
+from ..step import TARGET, Context
+
+JOURNAL = f"{TARGET}/var/log/journal"
+LINES = "400"
+
+
+def read_aftermath(ctx: Context) -> Iterator[Command]:
+    """The new system's journal and cloud-init's logs, then GRUB's and the initramfs' state. Nothing is changed, and
+    nothing that is missing ends it: what could not be read is a finding, too.
+    """
+    yield from _mount(ctx.plan)
+    yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--list-boots")
+    yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--unit=landfall-phone-home", f"--lines={LINES}")
+    yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--boot", f"--lines={LINES}")
+    yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--boot", "--priority=err", f"--lines={LINES}")
+    yield _look("cat", f"{TARGET}/var/lib/cloud/data/status.json")
+    yield _look("cat", f"{TARGET}/var/lib/cloud/data/result.json")
+    yield _look("tail", f"--lines={LINES}", f"{TARGET}/var/log/cloud-init-output.log")
+    yield _look("tail", f"--lines={LINES}", f"{TARGET}/var/log/cloud-init.log")
+    yield _look("cat", f"{TARGET}/etc/fstab")
+    yield _look("ls", "-l", "--time-style=full-iso", f"{TARGET}/boot", f"{TARGET}/boot/grub", f"{TARGET}/boot/grub2")
+    yield _look("sh", "-c", _GRUB_ENTRIES, "grub-entries", TARGET)
+    for esp in ctx.plan.esps:
+        yield _look("find", f"{TARGET}{esp.mount}", "-type", "f", "-size", "+0")
+    yield _look("sh", "-c", _INITRAMFS, "initramfs", TARGET)
+    yield _look("umount", "--recursive", TARGET)
+
+
+def _mount(plan: Plan) -> Iterator[Command]:
+    """The plan's file systems, read-only; their journals are replayed, as the system itself would do it."""
+    if plan.arrays:
+        yield _look("mdadm", "--assemble", "--scan")
+        yield _look("cat", "/proc/mdstat")
+    yield _look("lsblk", "--output", "NAME,SIZE,TYPE,FSTYPE,LABEL,UUID")
+    for filesystem in plan.mounts:
+        where = TARGET + filesystem.mount.rstrip("/")
+        yield _look("mkdir", "-p", where)
+        # by UUID: an array that was not assembled by us may have got another name
+        yield _look("mount", "--read-only", "--types", filesystem.type.value, f"UUID={filesystem.uuid}", where)
+    yield _look("findmnt", "--submounts", TARGET)
+
+
+def _look(*argv: str) -> Run:
+    return run(*argv, may_fail=True)
+
+
+_GRUB_ENTRIES = """\
+for file in "$1"/boot/grub/grub.cfg "$1"/boot/grub2/grub.cfg "$1"/boot/loader/entries/*.conf; do
+    [ -e "$file" ] || continue
+    echo "$file:"
+    grep -E '^[[:space:]]*(menuentry|linux|linuxefi|initrd|search|options|title) ' "$file" | head -n 20
+done
+"""
+
+_INITRAMFS = """\
+for file in "$1"/boot/initrd.img-* "$1"/boot/initramfs-*.img; do
+    [ -e "$file" ] || continue
+    echo "$file: $(stat --format=%s "$file") bytes"
+    mount --types tmpfs tmpfs "$1/tmp" 2>/dev/null
+    for tool in lsinitramfs lsinitrd; do
+        chroot "$1" sh -c "command -v $tool" >/dev/null || continue
+        chroot "$1" "$tool" "${file#"$1"}" | grep -E 'mdadm|/(raid|md-mod|ahci|nvme|virtio|ext4|xfs)' | head -n 60
+    done
+    umount "$1/tmp" 2>/dev/null
+done
+"""
