@@ -15,6 +15,13 @@ BEGIN
 END $$
 """
 
+# 58: before DELETE (8), UPDATE (16) or TRUNCATE (32), 2 for before, once a statement. Not those switched off.
+_POSTGRESQL_TRIGGERS = """
+SELECT t.tgrelid::regclass::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE t.tgrelid = ANY(%s::regclass[]) AND t.tgtype = 58 AND t.tgenabled IN ('O', 'A') AND t.tgqual IS NULL
+AND p.prosrc = %s
+"""
+
 
 def create(connection: Any) -> list[str]:
     """The statements that make the tables append-only."""
@@ -40,6 +47,18 @@ def drop(connection: Any) -> list[str]:
     if connection.vendor == "postgresql":
         return [f"DROP TRIGGER IF EXISTS {table}_append_only ON {table}" for table in TABLES]
     return [f"DROP TRIGGER IF EXISTS {table}_no_{operation}" for table in TABLES for operation in ("update", "delete")]
+
+
+def missing(connection: Any) -> list[str]:
+    """The tables that are not, or not wholly, protected: a trigger is missing, switched off, or refuses nothing."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(_POSTGRESQL_TRIGGERS, [list(TABLES), _POSTGRESQL_REFUSAL.split("$$")[1]])
+            protected = {table for (table,) in cursor.fetchall()}
+            return [table for table in TABLES if table not in protected]
+        cursor.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger'")
+        found = {sql for (sql,) in cursor.fetchall()}
+    return [table for table in TABLES if any(f" {table} " in sql and sql not in found for sql in create(connection))]
 
 
 def run(connection: Any, statements: list[str]) -> None:
