@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import connection
 from django.test import TransactionTestCase
 from playwright.sync_api import Browser
 
-from deploy import appendonly
+from deploy import appendonly, live
+from deploy.pglayer import PostgresChannelLayer
 from tests import chromium as browser
 from tests import postgres
 from tests.settings import ON_POSTGRES
@@ -33,6 +35,16 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     with postgres.cluster() as cluster:
         settings.DATABASES["default"]["HOST"] = str(cluster.folder)
         yield
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """The tables; what listens for hints hangs up before the database is dropped."""
+    yield
+    layer = get_channel_layer()
+    if isinstance(layer, PostgresChannelLayer):
+        live.flush()
+        layer.hang_up()
 
 
 @pytest.fixture(scope="session", autouse=True)

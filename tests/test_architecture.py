@@ -24,7 +24,7 @@ PURE = [
     "accounts.secret", "accounts.sshkeys", "servers.facts", "servers.values", "servers.storage", "images.flavours",
     "images.qcow2", "images.contents", "images.refusal", "metadata.documents", "metadata.configdrive",
     "metadata.bootscript", "metadata.hostnames", "metadata.errors", "deploy.events", "deploy.commands", "deploy.logs",
-    "deploy.timeline", "deploy.errors", "servers.power.driver",
+    "deploy.timeline", "deploy.errors", "deploy.proof", "deploy.doctor.finding", "servers.power.driver",
 ]  # fmt: skip
 """Values in, values out: no Django, no network, no process, no clock, no chance; and nothing impure of our own."""
 
@@ -32,7 +32,8 @@ IMPURE = {"django", "paramiko", "sushy", "channels", "socket", "subprocess", "ti
 
 ONLY_IN = {
     "paramiko": {"deploy.transport"},
-    "channels": {"deploy.live", "deploy.consumers", "config.asgi"},
+    "channels": {"deploy.live", "deploy.pglayer", "deploy.consumers", "config.asgi"},
+    "psycopg": {"deploy.pglayer"},  # everything else goes through Django
     "sushy": {"servers.power.redfish"},
 }
 
