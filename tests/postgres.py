@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,15 +24,32 @@ class NoPostgres(Exception):
     """There is no server to start; the message says how to get one."""
 
 
-@dataclass(frozen=True, slots=True)
 class Cluster:
-    """A running server; `folder` holds its socket."""
+    """A server that can be stopped and started again; `folder` holds its data and its socket."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._server: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str) -> str:
         """`DATABASE_URL` of one of its databases, for a process of its own."""
         return f"postgres://{USER}@{quote(str(self.folder), safe='')}/{database}"
+
+    def start(self) -> None:
+        """Answers when this returns."""
+        settings = [f"--{option}" for option in (*_OPTIONS, f"unix_socket_directories={self.folder}")]
+        command = _command("postgres", "-D", str(self.folder / "data"), *settings)
+        with (self.folder / "log").open("a") as log:
+            # In a session of its own: a Ctrl-C is for the tests, which still have to close their connections.
+            self._server = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, start_new_session=True)
+        _wait_for(self._server, self.folder)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Ended, every connection with it; what was committed is there when it starts again, unless by SIGQUIT."""
+        if self._server:
+            self._server.send_signal(how)
+            self._server.wait(timeout=30)
+        self._server = None
 
 
 @contextmanager
@@ -45,20 +61,14 @@ def cluster() -> Iterator[Cluster]:
         if os.geteuid() == 0:
             account = pwd.getpwnam("postgres")
             os.chown(folder, account.pw_uid, account.pw_gid)
-        data = folder / "data"
-        _run("initdb", f"--pgdata={data}", f"--username={USER}", "--auth=trust", "--encoding=UTF8", "--no-sync",
-             "--locale=C.UTF-8")  # fmt: skip
-        settings = [f"--{option}" for option in (*_OPTIONS, f"unix_socket_directories={folder}")]
-        with (folder / "log").open("w") as log:
-            command = _command("postgres", "-D", str(data), *settings)
-            # In a session of its own: a Ctrl-C is for the tests, which still have to close their connections.
-            server = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, start_new_session=True)
+        _run("initdb", f"--pgdata={folder / 'data'}", f"--username={USER}", "--auth=trust", "--encoding=UTF8",
+             "--no-sync", "--locale=C.UTF-8")  # fmt: skip
+        server = Cluster(folder)
         try:
-            _wait_for(server, folder)
-            yield Cluster(folder)
+            server.start()
+            yield server
         finally:
-            server.send_signal(signal.SIGQUIT)  # at once: nothing in it is to be kept
-            server.wait(timeout=30)
+            server.stop(signal.SIGQUIT)  # at once: nothing in it is to be kept
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
