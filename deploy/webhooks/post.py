@@ -47,7 +47,7 @@ class Outcome:
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, tls: ssl.SSLContext, limits: Limits) -> Outcome:
-    """Sends the body; never raises for what the other side does, and never takes longer than the resolver and limits."""
+    """Sends the body. Never raises for what the other side does; takes no longer than the resolver and the limits do."""
     try:
         target = parse(url)
         found = addresses(target)
@@ -89,7 +89,7 @@ def _connect(found: tuple[IP, ...], port: int, seconds: float) -> socket.socket:
 
 @contextmanager
 def _cut_off(connection: socket.socket, seconds: float) -> Iterator[threading.Event]:
-    """Shuts the connection after the time. A timeout of the socket would begin anew with every byte that trickles in."""
+    """Shuts the connection after the time: a timeout of the socket would begin anew with every byte that trickles."""
     was_cut_off = threading.Event()
     # TLS takes the socket object over; its number stays good for shutting down what lies below.
     below = socket.socket(fileno=socket.dup(connection.fileno()))

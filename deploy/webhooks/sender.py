@@ -17,7 +17,7 @@ from .post import Limits, Outcome, post
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
-"""Deliveries on their way at the same time, each to another webhook: one that hangs takes one place, for ten seconds."""
+"""Deliveries on their way at once, each to another webhook: one that hangs takes one place, for ten seconds."""
 POLL = 1.0
 """Seconds between two looks at what is due."""
 FORGET_EVERY = 3600.0

@@ -54,7 +54,7 @@ def parse(url: str) -> Target:
         raise TargetRefused(f"This address is longer than {LONGEST} characters.")
     if not all("!" <= char <= "~" for char in url) or "\\" in url:
         raise TargetRefused(
-            "An address has neither spaces nor letters beyond ASCII: write them as %20, or xn--… in names."
+            "An address has no spaces and ASCII alone: write %20 for a space, and names as xn--…, in ASCII."
         )
     try:
         parts = urlsplit(url)
