@@ -105,6 +105,7 @@ class Driver:
                 self._leased.append(
                     Kind.STEP_STARTED, {"step": step.name, "attempt": self.state.of(step.name).attempt + 1}
                 )
+            seen = self.state.seq
             outcome = self._perform(step)
         except Cancelled:
             self._leased.refresh()
@@ -113,7 +114,9 @@ class Driver:
         except StepFailed as error:
             return self._fail(step, error)
         if isinstance(outcome, WaitUntil):
-            return self._wait(step, outcome)
+            wake_at = self._wait(step, outcome)
+            # Beside an event of ours the machine may have called, and would not wake us any more: look once again.
+            return wake_at if self.state.seq == seen else None
         self._leased.append(Kind.STEP_SUCCEEDED, self._ended(step) | {"result": outcome.result})
         return None
 
