@@ -247,6 +247,9 @@ class ScriptedJobs:
         except NotOurs as error:
             self._machine.complain(f"{name}: {error}")
             commands = ()
+        for other in self._jobs.values():
+            if other.folder.parent == folder.parent:
+                other.kill()
         job = self._jobs[name] = _Job(folder, self._machine, JobRecord.of(name, self._boot, commands))
         self._machine.remember(job.record)
         job.begin()
