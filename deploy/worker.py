@@ -1,6 +1,8 @@
 """The worker: claims installs that are due, and drives as many at once as it has slots."""
 
+import contextlib
 import logging
+import math
 import os
 import socket
 import threading
@@ -13,7 +15,9 @@ from django.utils import timezone
 
 from . import limits, live, queue
 from .driver import Driver
+from .heartbeat import Heartbeat
 from .queue import LEASE_TIME, Lease, LeaseLost, Notice
+from .webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
 
@@ -34,17 +38,21 @@ class Worker:
         self._held: dict[UUID, Lease] = {}
         self._seen: dict[UUID, Notice | None] = {}
         self._lock = threading.Lock()
+        self._heartbeat = Heartbeat(self.name, slots)
 
     def run(self) -> None:
         """Works until `stop`; returns once every install is given back."""
         log.info("worker %s with %s slots", self.name, self.slots)
         keeper = threading.Thread(target=self._keep, name="leases", daemon=True)
         keeper.start()
+        sender = Sender()
+        sender.start()
         with ThreadPoolExecutor(self.slots, thread_name_prefix="install") as pool:
             while not self._stopping.is_set():
                 live.work.clear()
                 if not self._claim_one(pool):
                     live.work.wait(POLL)
+            sender.stop()
         keeper.join()
 
     def stop(self) -> None:
@@ -100,8 +108,8 @@ class Worker:
             live.work.set()
 
     def _keep(self) -> None:
-        """Looks at all the installs in hand, and renews their leases, until the last is let go."""
-        renewed = time.monotonic()
+        """Looks at all the installs in hand, renews their leases, and shows that it lives, until the last is let go."""
+        renewed = -math.inf
         while not self._stopping.wait(LOOK_EVERY) or self._held:
             with self._lock:
                 leases = list(self._held.values())
@@ -109,12 +117,15 @@ class Worker:
                 if time.monotonic() - renewed > RENEW_EVERY:
                     renewed = time.monotonic()
                     queue.renew(leases, timezone.now())
+                    self._heartbeat.beat(len(leases), timezone.now(), stopping=self._stopping.is_set())
                 self._notice(leases, queue.notices(leases))
             except DatabaseError as error:
                 log.warning("leases could not be renewed: %s", error)
                 close_old_connections()
             if self._stopping.is_set():
                 time.sleep(0.2)
+        with contextlib.suppress(DatabaseError):
+            self._heartbeat.stop()
         connection.close()
 
     def _notice(self, leases: list[Lease], found: dict[UUID, Notice]) -> None:

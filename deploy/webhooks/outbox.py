@@ -125,11 +125,12 @@ def _take(delivery: Delivery, now: datetime) -> bool:
 
 def _claim(delivery: Delivery, now: datetime) -> Claim:
     webhook = delivery.webhook
-    keys = [webhook.secret]
-    if webhook.previous_secret is not None and webhook.previous_until and now < webhook.previous_until:
-        keys.append(webhook.previous_secret)
+    secrets = [webhook.secret]
+    if webhook.previous_until and now < webhook.previous_until:
+        secrets.append(webhook.previous_secret)
+    keys = tuple(secret for secret in secrets if secret is not None)
     return Claim(
-        delivery.pk, webhook.pk, delivery.kind, f"msg_{delivery.uuid.hex}", webhook.url, delivery.payload, tuple(keys),
+        delivery.pk, webhook.pk, delivery.kind, f"msg_{delivery.uuid.hex}", webhook.url, delivery.payload, keys,
         delivery.attempts + 1,
     )  # fmt: skip
 

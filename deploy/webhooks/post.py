@@ -118,7 +118,7 @@ def _asked(
     if target.is_encrypted:
         connection = tls.wrap_socket(connection, server_hostname=target.host)
     with closing(http.client.HTTPConnection(target.host, target.port)) as client:
-        client.default_port = 443 if target.is_encrypted else 80  # type: ignore[misc]  # Host leaves the usual one out
+        client.default_port = 443 if target.is_encrypted else 80  # Host leaves it out
         client.sock = connection
         client.request("POST", target.path, body, dict(headers))
         yield client.getresponse()

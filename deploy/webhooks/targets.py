@@ -103,7 +103,7 @@ def addresses(target: Target) -> tuple[IP, ...]:
     Asks the resolver, which may take as long as the system lets it.
     """
     if literal := _literal(target.host):
-        found = (literal,)
+        found: tuple[IP, ...] = (literal,)
     else:
         try:
             answers = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
