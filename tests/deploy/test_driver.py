@@ -232,6 +232,17 @@ def test_a_waiting_install_holds_no_lease_and_goes_on_when_a_machine_calls(sshd:
     assert drive(install, steps).status == Status.SUCCEEDED
 
 
+def test_a_call_that_comes_while_the_step_decides_to_wait_is_not_slept_over(sshd: Sshd) -> None:
+    def called_after_the_look(control: Control) -> Outcome:
+        seen = control.state.phone_home
+        if not seen:
+            journal.append(install, Kind.PHONED_HOME, {"boot_id": "b2", "host_keys": []})
+        return Done() if seen else WaitUntil(control.deadline, "the machine")
+
+    install, steps = install_in_rescue(sshd, a_step("phone-home", perform=called_after_the_look))
+    assert drive(install, steps).status == Status.SUCCEEDED
+
+
 def test_when_nobody_calls_in_time_the_failure_says_whose_it_is(sshd: Sshd) -> None:
     def forever(control: Control) -> Outcome:
         return WaitUntil(control.deadline, "the machine")
