@@ -59,6 +59,12 @@ class Install(models.Model):
     lease_since = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
 
+    # Once its history and logs were moved out of the database: where to, and what pages still need of them.
+    archive = models.ForeignKey(
+        "Archive", on_delete=models.PROTECT, null=True, blank=True, related_name="archived_installs"
+    )
+    outcome = models.JSONField(null=True, blank=True, help_text="{wiped: was any disk touched, verify: its result}")
+
     class Meta:
         ordering = ["-created_at"]
         constraints = [
@@ -156,3 +162,28 @@ class LogChunk(models.Model):
 # Tables that stand beside what uses them; Django looks for all of them here.
 from .heartbeat import WorkerProcess  # noqa: E402, F401
 from .webhooks.models import Delivery, Webhook  # noqa: E402, F401
+
+
+class Archive(models.Model):
+    """A signed file that histories and logs were moved into: `manage.py purge` writes it, and proves it first."""
+
+    file = models.CharField(max_length=1000)
+    sha256 = models.CharField(max_length=64, unique=True)
+    size = models.PositiveBigIntegerField(help_text="bytes")
+    signature = models.CharField(max_length=128, help_text="Ed25519, of its manifest, in hex")
+    public_key = models.CharField(max_length=64, help_text="of the key that signed it, in hex")
+    installs = models.PositiveIntegerField()
+    events = models.PositiveIntegerField()
+    chunks = models.PositiveIntegerField()
+    older_than = models.PositiveIntegerField(help_text="days since the installs in it had ended, at least")
+    by = models.CharField(max_length=200)
+    written_at = models.DateTimeField()
+    emptied_at = models.DateTimeField(
+        null=True, blank=True, help_text="when all that is in it was deleted here; null: it has not been finished"
+    )
+
+    class Meta:
+        ordering = ["-written_at"]
+
+    def __str__(self) -> str:
+        return self.file
