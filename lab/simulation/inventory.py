@@ -26,6 +26,7 @@ from .spec import BMC_PASSWORD, BMC_USER, SSH_PORT, ServerSpec
 
 PROJECT = "simulated"
 IMAGE = "Simulated Debian 12"
+OPERATOR = "simulated-ops"
 
 
 def register(specs: Sequence[ServerSpec], bmc_url: str, project: Project | None = None) -> list[Server]:
@@ -80,7 +81,7 @@ def image(name: str = IMAGE, **columns: object) -> Image:
     return found
 
 
-def operator(name: str = "simulated-ops") -> User:
+def operator(name: str = OPERATOR) -> User:
     """Somebody of ops, who requests the installs."""
     user, _ = User.objects.get_or_create(username=name, defaults={"role": Role.OPS})
     return user

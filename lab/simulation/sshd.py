@@ -9,7 +9,6 @@ import asyncssh
 
 from .jobs import Asked, Channel, Jobs, understood
 
-
 # It tells of every command at INFO, and logs that are for others would be full of it.
 asyncssh.set_log_level("WARNING")
 
