@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from deploy.pages import board, install, reinstall, servers
+from deploy.pages import board, install, reinstall, servers, webhooks
 
 urlpatterns = [
     path("", servers.servers, name="servers"),
@@ -14,4 +14,11 @@ urlpatterns = [
     path("installs/<uuid:uuid>/log/<slug:step>/<int:attempt>/", install.log_page, name="install-lines"),
     path("installs/<uuid:uuid>/log/<slug:step>/<int:attempt>.txt", install.log_download, name="install-log"),
     path("board/", board.board, name="board"),
+    path("projects/<slug:slug>/webhooks/", webhooks.webhooks, name="webhooks"),
+    path("projects/<slug:slug>/webhooks/<int:pk>/", webhooks.webhook, name="webhook"),
+    path("projects/<slug:slug>/webhooks/<int:pk>/test/", webhooks.ping, name="webhook-ping"),
+    path("projects/<slug:slug>/webhooks/<int:pk>/secret/", webhooks.secret, name="webhook-secret"),
+    path("projects/<slug:slug>/webhooks/<int:pk>/switch/", webhooks.switch, name="webhook-switch"),
+    path("projects/<slug:slug>/webhooks/<int:pk>/delete/", webhooks.delete, name="webhook-delete"),
+    path("projects/<slug:slug>/webhooks/<int:pk>/deliveries/<uuid:uuid>/again/", webhooks.again, name="delivery-again"),
 ]

@@ -43,6 +43,17 @@ LOOKS: Mapping[str, Look] = {
     "candidate": Look("warn", "clock", "candidate"),
     "offered": Look("ok", "check", "offered"),
     "retired": Look("idle", "stop", "retired"),
+    # a webhook, and what is told to it
+    "on": Look("ok", "check", "on"),
+    "off": Look("idle", "pause", "off"),
+    "due": Look("run", "running", "on its way"),
+    "retrying": Look("warn", "again", "tried again"),
+    "delivered": Look("ok", "check", "delivered"),
+    "given-up": Look("bad", "failed", "given up"),
+    # a worker
+    "alive": Look("ok", "check", "at work"),
+    "stopping": Look("warn", "pause", "stopping"),
+    "gone": Look("bad", "failed", "gone"),
     # a server that Landfall has not installed
     "new": Look("idle", "pending", "not installed"),
 }

@@ -47,7 +47,7 @@ class Outcome:
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, tls: ssl.SSLContext, limits: Limits) -> Outcome:
-    """Sends the body. Never raises for what the other side does; takes no longer than the resolver and the limits do."""
+    """Sends the body. Never raises for what the other side does; takes no longer than resolver and limits do."""
     try:
         target = parse(url)
         found = addresses(target)

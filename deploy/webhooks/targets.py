@@ -97,6 +97,13 @@ def _checked_port(port: int | None, scheme: str) -> int:
     raise TargetRefused(f"Port {port} belongs to another service: use 443, or one from 1024 on.")
 
 
+def check(url: str) -> None:
+    """Raises `TargetRefused` for what can be refused without asking the DNS: at once, while somebody types it."""
+    target = parse(url)
+    if literal := _literal(target.host):
+        _refuse_unless_allowed(target.host, literal)
+
+
 def addresses(target: Target) -> tuple[IP, ...]:
     """Where the target's host is, each of them allowed. `TargetRefused` for one that is not, or when there is none.
 
@@ -111,11 +118,13 @@ def addresses(target: Target) -> tuple[IP, ...]:
             raise TargetRefused(f"The name {target.host} cannot be found in the DNS.") from error
         found = tuple(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in answers))
     for address in found:
-        if not is_allowed(address):
-            raise TargetRefused(
-                f"{target.host} is at {address}, which is not a public address: deliveries do not go there."
-            )
+        _refuse_unless_allowed(target.host, address)
     return found
+
+
+def _refuse_unless_allowed(host: str, address: IP) -> None:
+    if not is_allowed(address):
+        raise TargetRefused(f"{host} is at {address}, which is not a public address: deliveries do not go there.")
 
 
 def is_allowed(address: IP) -> bool:
