@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from servers.storage.plan import Plan
+from servers.storage.render import md_uuid
 
 from ..commands import Command, Run, run
 from ..step import TARGET, Context
@@ -20,6 +21,8 @@ def read_aftermath(ctx: Context) -> Iterator[Command]:
     yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--unit=landfall-phone-home", f"--lines={LINES}")
     yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--boot", f"--lines={LINES}")
     yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--boot", "--priority=err", f"--lines={LINES}")
+    # systems whose journal is forgotten at every start, as RHEL's is
+    yield _look("tail", f"--lines={LINES}", f"{TARGET}/var/log/messages")
     yield _look("cat", f"{TARGET}/var/lib/cloud/data/status.json")
     yield _look("cat", f"{TARGET}/var/lib/cloud/data/result.json")
     yield _look("tail", f"--lines={LINES}", f"{TARGET}/var/log/cloud-init-output.log")
@@ -35,9 +38,13 @@ def read_aftermath(ctx: Context) -> Iterator[Command]:
 
 def _mount(plan: Plan) -> Iterator[Command]:
     """The plan's file systems, read-only; their journals are replayed, as the system itself would do it."""
+    for array in plan.arrays:
+        # The rescue system's own mdadm.conf lets nothing come alive by itself; --run: a mirror's half will do.
+        uuid = f"--uuid={md_uuid(array.uuid)}"
+        yield _look("mdadm", "--assemble", array.path, "--config=partitions", "--run", uuid)
     if plan.arrays:
-        yield _look("mdadm", "--assemble", "--scan")
         yield _look("cat", "/proc/mdstat")
+        yield _look("udevadm", "settle", "--timeout=30")
     yield _look("lsblk", "--output", "NAME,SIZE,TYPE,FSTYPE,LABEL,UUID")
     for filesystem in plan.mounts:
         where = TARGET + filesystem.mount.rstrip("/")
@@ -55,19 +62,22 @@ _GRUB_ENTRIES = """\
 for file in "$1"/boot/grub/grub.cfg "$1"/boot/grub2/grub.cfg "$1"/boot/loader/entries/*.conf; do
     [ -e "$file" ] || continue
     echo "$file:"
-    grep -E '^[[:space:]]*(menuentry|linux|linuxefi|initrd|search|options|title) ' "$file" | head -n 20
+    grep -E '^[[:space:]]*(menuentry|linux|linuxefi|initrd|search|options|title)[[:space:]]' "$file" | head -n 20
 done
 """
 
+# The tools are the new system's own, as they know its format. They write temporary files, and into /dev/null.
 _INITRAMFS = """\
+mount --types tmpfs tmpfs "$1/tmp"
+mount --bind /dev "$1/dev"
 for file in "$1"/boot/initrd.img-* "$1"/boot/initramfs-*.img; do
     [ -e "$file" ] || continue
     echo "$file: $(stat --format=%s "$file") bytes"
-    mount --types tmpfs tmpfs "$1/tmp" 2>/dev/null
     for tool in lsinitramfs lsinitrd; do
         chroot "$1" sh -c "command -v $tool" >/dev/null || continue
-        chroot "$1" "$tool" "${file#"$1"}" | grep -E 'mdadm|/(raid|md-mod|ahci|nvme|virtio|ext4|xfs)' | head -n 60
+        timeout 120 chroot "$1" "$tool" "${file#"$1"}" |
+            grep -E 'mdadm|/(raid|md-mod|ahci|nvme|virtio|ext4|xfs)' | head -n 60
     done
-    umount "$1/tmp" 2>/dev/null
 done
+umount "$1/dev" "$1/tmp"
 """
