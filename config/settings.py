@@ -28,6 +28,9 @@ def _secret(variable: str, filename: str) -> str:
 # Without them Django and the sealing refuse to start, each with a sentence: no default key can end up in production.
 SECRET_KEY = _secret("LANDFALL_SECRET_KEY", "secret.key")
 LANDFALL_SEAL_KEYS = [key for key in _secret("LANDFALL_SEAL_KEYS", "seal.keys").replace(",", "\n").split() if key]
+# Signs the files that histories are moved into; needed only for that.
+LANDFALL_ARCHIVE_KEY = _secret("LANDFALL_ARCHIVE_KEY", "archive.key")
+LANDFALL_ARCHIVES_DIR = Path(os.environ.get("LANDFALL_ARCHIVES_DIR", VAR_DIR / "archives"))
 
 ALLOWED_HOSTS = os.environ.get("LANDFALL_HOSTS", "localhost,127.0.0.1,[::1],10.0.2.2").split(",")
 CSRF_TRUSTED_ORIGINS = [origin for origin in os.environ.get("LANDFALL_ORIGINS", "").split(",") if origin]

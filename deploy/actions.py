@@ -187,6 +187,8 @@ _RESCUE_GONE = ("rescue-lost", "job-lost", "force-reset")
 
 
 def _append(install: Install, kind: Kind, by: User, **data: Any) -> None:
+    if install.archive_id:
+        raise Refused("The history of this install was archived: it is over.", "Reinstall the server instead.", 409)
     try:
         journal.append(install, kind, {"by": by.get_username(), **data})
     except IllegalEvent as error:

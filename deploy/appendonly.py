@@ -70,8 +70,16 @@ def run(connection: Any, statements: list[str]) -> None:
 
 @contextmanager
 def lifted(connection: Any) -> Iterator[None]:
-    """The tables may be changed inside; the protection is back before anything of it is committed."""
+    """The tables may be changed inside; the protection is back before anything of it is committed.
+
+    Nobody else can write to them meanwhile. On PostgreSQL they can be read: dropping a trigger would have to wait for
+    whoever reads, a backup for instance, and keep everybody else waiting.
+    """
+    off, on = drop(connection), create(connection)
+    if connection.vendor == "postgresql":
+        off = [f"ALTER TABLE {table} DISABLE TRIGGER {table}_append_only" for table in TABLES]
+        on = [statement.replace("DISABLE", "ENABLE") for statement in off]
     with transaction.atomic(using=connection.alias):
-        run(connection, drop(connection))
+        run(connection, off)
         yield
-        run(connection, create(connection))
+        run(connection, on)

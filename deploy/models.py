@@ -1,6 +1,7 @@
 """The engine's tables. The events and the log are append-only: triggers in the database see to it."""
 
 import uuid
+from pathlib import PurePath
 
 from django.conf import settings
 from django.db import models
@@ -187,3 +188,8 @@ class Archive(models.Model):
 
     def __str__(self) -> str:
         return self.file
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folder."""
+        return PurePath(self.file).name

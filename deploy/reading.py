@@ -72,7 +72,8 @@ def usual_for(install: Install) -> Usual:
 
 def _usual_times() -> dict[str, Usual]:
     recent = (
-        Install.objects.filter(status=Status.SUCCEEDED, ended_at__gte=timezone.now() - timedelta(days=_USUAL_DAYS))
+        Install.objects.filter(status=Status.SUCCEEDED, archive=None)
+        .filter(ended_at__gte=timezone.now() - timedelta(days=_USUAL_DAYS))
         .annotate(place=Window(RowNumber(), partition_by="image__flavour", order_by="-ended_at"))
         .filter(place__lte=_USUAL_OF)
         .values_list("pk", "image__flavour")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from . import histories, leases, leftovers, power, tables
+from . import archives, histories, leases, leftovers, power, tables
 from .finding import Code, Finding, Severity
 
 __all__ = ["Code", "Finding", "Report", "Severity", "examine", "look", "mend"]
@@ -24,13 +24,18 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def look(*, with_power: bool) -> Report:
-    """The whole examination; with power every BMC is asked, which may take half a minute for each twenty of them."""
+def look(*, with_power: bool, with_archives: bool = False) -> Report:
+    """The whole examination.
+
+    With power every BMC is asked, which may take half a minute for each twenty of them; with archives every byte of
+    them is read and proved.
+    """
     counts: Counter[str] = Counter()
     now = timezone.now()
     found = chain(
         tables.examine(),
         histories.examine(counts),
+        archives.examine(counts, whole=with_archives),
         leases.examine(now),
         leftovers.examine(now),
         power.examine(counts) if with_power else (),

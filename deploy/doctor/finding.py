@@ -31,6 +31,10 @@ class Code(StrEnum):
     TOKEN_ORPHANED = "token-orphaned"  # opens something for an install that is over
     BOOT_STRAY = "boot-stray"  # a server would start into the rescue system of an install that is over
     KEY_KEPT = "key-kept"  # a private key that nobody needs any more
+    ARCHIVE_MISSING = "archive-missing"  # the file that histories were moved into is not where it was
+    ARCHIVE_BROKEN = "archive-broken"  # it is there, and not what was signed
+    ARCHIVE_UNFINISHED = "archive-unfinished"  # what is in it was not all deleted here
+    ARCHIVE_UNCLEAN = "archive-unclean"  # an archived install has events or logs here
     POWER_DIFFERS = "power-differs"  # a server is off that should be on
     BMC_SILENT = "bmc-silent"  # nobody can tell whether a server is on
 
@@ -41,6 +45,9 @@ SEVERITY = {
     Code.CHAIN_BROKEN: Severity.CRITICAL,
     Code.HISTORY_CUT: Severity.CRITICAL,
     Code.UNPROTECTED: Severity.CRITICAL,
+    Code.ARCHIVE_MISSING: Severity.CRITICAL,
+    Code.ARCHIVE_BROKEN: Severity.CRITICAL,
+    Code.ARCHIVE_UNCLEAN: Severity.ERROR,
     Code.ROW_DIFFERS: Severity.ERROR,
     Code.LOG_BROKEN: Severity.ERROR,
     Code.LEASE_STALE: Severity.ERROR,
@@ -50,6 +57,7 @@ SEVERITY = {
     Code.BOOT_STRAY: Severity.ERROR,
     Code.KEY_KEPT: Severity.ERROR,
     Code.OVERDUE: Severity.WARNING,
+    Code.ARCHIVE_UNFINISHED: Severity.WARNING,
     Code.POWER_DIFFERS: Severity.WARNING,
     Code.BMC_SILENT: Severity.WARNING,
 }

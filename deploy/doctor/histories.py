@@ -6,16 +6,15 @@ looks wrong is looked at once more under the row's lock before it is told.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import groupby
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from deploy import journal, logs, proof
+from deploy import journal, proof, stored
 from deploy.events import GENESIS, State
-from deploy.models import Event, Install, LogChunk
-from deploy.proof import Piece, Proof, Stored
+from deploy.models import Install
+from deploy.proof import Piece, Proof
 
 from .finding import Code, Finding
 
@@ -51,7 +50,8 @@ def write_row_anew(uuid: UUID) -> bool:
         with transaction.atomic():
             install = Install.objects.select_for_update().get(uuid=uuid)
             (row,) = _rows().filter(pk=install.pk)
-            found = proof.prove(_events([install.pk])[install.pk])
+            ((_, history),) = stored.histories([install.pk])
+            found = proof.prove(history)
             if not found.state or not any(one.mendable for one in compare(row, found)):
                 return False
             Install.objects.filter(pk=install.pk).update(**journal.projection(found.state))
@@ -61,35 +61,20 @@ def write_row_anew(uuid: UUID) -> bool:
 
 
 def _rows() -> Any:
-    return Install.objects.order_by("pk").values("pk", "uuid", "server__name", "digest", *COPIES)
+    return Install.objects.order_by("pk").values("pk", "uuid", "server__name", "digest", "archive__file", *COPIES)
 
 
 def _examined(rows: list[Row], counts: Counter[str]) -> Iterator[tuple[Row, list[Finding]]]:
     """Each row with what is wrong about it: two queries for all of them."""
-    proofs = {pk: proof.prove(history) for pk, history in _histories([row["pk"] for row in rows])}
-    pieces = {pk: list(log) for pk, log in _logs([row["pk"] for row in rows])}
+    proofs = {pk: proof.prove(history) for pk, history in stored.histories([row["pk"] for row in rows])}
+    pieces = {pk: list(log) for pk, log in stored.pieces([row["pk"] for row in rows])}
     for row in rows:
         proved, log = proofs.get(row["pk"], Proof()), pieces.get(row["pk"], [])
         counts.update(installs=1, events=proved.seq, chunks=len(log))
-        yield row, [*compare(row, proved), *_log_findings(row, proved, log)]
-
-
-def _histories(keys: list[int]) -> Iterator[tuple[int, Iterator[Stored]]]:
-    rows = Event.objects.filter(install_id__in=keys).order_by("install_id", "seq")
-    columns = rows.values_list("install_id", "seq", "kind", "at", "data", "digest").iterator(chunk_size=500)
-    for pk, group in groupby(columns, key=lambda row: row[0]):
-        yield pk, (Stored(*row[1:]) for row in group)
-
-
-def _events(keys: list[int]) -> dict[int, list[Stored]]:
-    return {pk: list(history) for pk, history in _histories(keys)}
-
-
-def _logs(keys: list[int]) -> Iterator[tuple[int, Iterator[Piece]]]:
-    rows = LogChunk.objects.filter(install_id__in=keys).order_by("install_id", "step", "attempt", "offset")
-    columns = rows.values_list("install_id", "step", "attempt", "offset", "size", "first_line", "text")
-    for pk, group in groupby(columns.iterator(chunk_size=200), key=lambda row: row[0]):
-        yield pk, (Piece(*row[1:6], lines=logs.count(row[6])) for row in group)
+        if row["archive__file"]:
+            yield row, _unclean(row, proved, log)
+        else:
+            yield row, [*compare(row, proved), *_log_findings(row, proved, log)]
 
 
 # --- comparing
@@ -147,6 +132,14 @@ def _log_findings(row: Row, proved: Proof, log: list[Piece]) -> Iterator[Finding
     )
     for what in wrong:
         yield _finding(row, Code.LOG_BROKEN, what, fix)
+
+
+def _unclean(row: Row, proved: Proof, log: list[Piece]) -> list[Finding]:
+    if not (proved.seq or log):
+        return []
+    what = f"It was archived, and {proved.seq} events and {len(log)} pieces of its log are here all the same."
+    fix = f"Compare them with {row['archive__file']} (`tar xf`), and find out who has put them back."
+    return [_finding(row, Code.ARCHIVE_UNCLEAN, what, fix)]
 
 
 def _compare_with_backup(row: Row) -> str:

@@ -7,15 +7,18 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import BigIntegerField, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from deploy import timeline
-from deploy.events import Event, Kind, State, StepState, fold
+from deploy.events import Event, Kind, State, StepState
 from deploy.models import Event as EventRow
 from deploy.models import Install
 from deploy.steps import POINT_OF_NO_RETURN, STEPS
 from servers.models import Server
 from servers.storage.sizes import human_disk
+
+from .past import state_of
 
 NEW = "new"
 """The status of a server that was never installed."""
@@ -86,7 +89,12 @@ def with_installs(servers: QuerySet[Server]) -> QuerySet[Server]:
         latest_pk=Subquery(installs.order_by("-created_at").values("pk")[:1]),
         latest_status=Subquery(installs.order_by("-created_at").values("status")[:1]),
         system_pk=Subquery(installs.filter(status="succeeded").order_by("-ended_at").values("pk")[:1]),
-        wiped_by=Subquery(wipes.order_by("-pk").values("install_id")[:1]),
+        wiped_by=Coalesce(
+            Subquery(wipes.order_by("-pk").values("install_id")[:1]),
+            # archived ones ended before those that are still here
+            Subquery(installs.filter(outcome__wiped=True).order_by("-ended_at").values("pk")[:1]),
+            output_field=BigIntegerField(),
+        ),
     )
 
 
@@ -136,7 +144,8 @@ def _erased(server: Server) -> bool:
 
 def _light(installs: QuerySet[Install]) -> QuerySet[Install]:
     """Without the columns that lists do not show, and that may be large."""
-    return installs.select_related("image").defer("user_data", "layout", "approved_plan", "ssh_keys", "private_key")
+    large = ("user_data", "layout", "approved_plan", "ssh_keys", "private_key")
+    return installs.select_related("image__licence").defer(*large)
 
 
 # --- the last installs as bars
@@ -196,8 +205,8 @@ def bars(installs: Sequence[Install], events: Mapping[int, list[Event]], now: da
     return [
         InstallBar(
             install=one,
-            state=fold(events.get(one.pk, [])),
-            seconds=sum(seconds for *_, seconds in attempts[one.pk]),
+            state=state_of(one, events.get(one.pk, [])),
+            seconds=_whole(one) if one.archive_id else sum(seconds for *_, seconds in attempts[one.pk]),
             stretches=tuple(_stretches(attempts[one.pk], longest)),
         )
         for one in installs
@@ -209,6 +218,11 @@ def _attempts(history: list[Event], now: datetime) -> list[tuple[str, timeline.A
     found = [(step, one) for step, those in timeline.attempts_of(history).items() for one in those]
     found.sort(key=lambda pair: pair[1].started_at)
     return [(step, one, ((one.ended_at or now) - one.started_at).total_seconds()) for step, one in found]
+
+
+def _whole(install: Install) -> float:
+    """The seconds from the request to the end: all that is known of the times of one that was archived."""
+    return (install.ended_at - install.started_at).total_seconds() if install.started_at and install.ended_at else 0.0
 
 
 def _stretches(attempts: list[tuple[str, timeline.Attempt, float]], longest: float) -> Iterable[Stretch]:

@@ -31,6 +31,8 @@ _ANCHOR = re.compile(r"(?P<step>[a-z-]{1,40})-(?P<attempt>\d{1,6})-L(?P<line>\d{
 def install_page(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """The install as it stands; `?step=` opens a step, `?at=` a line of a log, else the current step is open."""
     install = _visible(request, uuid)
+    if install.archive_id:
+        return render(request, "deploy/archived.html", {"install": install})
     after = reading.cursor(install)
     view = view_of(install)
     step, attempt, line = _asked_for(request, view)
@@ -79,6 +81,8 @@ def log_page(request: HttpRequest, uuid: UUID, step: str, attempt: int) -> HttpR
     install = _visible(request, uuid)
     if step not in STEPS:
         raise Http404
+    if install.archive_id:
+        return redirect(install)  # its page says where the log is
     extract, number = _extract(request, install, step, attempt)
     words = request.GET.get("q", "").replace("\0", "").strip()[:200]
     context = {
@@ -112,6 +116,8 @@ def log_download(request: HttpRequest, uuid: UUID, step: str, attempt: int) -> H
     install = _visible(request, uuid)
     if step not in STEPS:
         raise Http404
+    if install.archive_id:
+        return redirect(install)
     response = StreamingHttpResponse(_as_text(install, step, attempt), content_type="text/plain; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{install.hostname}-{step}-{attempt}.txt"'
     return response

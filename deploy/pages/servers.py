@@ -10,9 +10,10 @@ from django.views.decorators.http import require_safe
 from accounts.access import projects_of
 from accounts.filters import filters_of, render_list
 from accounts.models import Project
-from deploy.events import State, fold
+from deploy.events import State
 from deploy.models import Install
 from deploy.pages import fleet
+from deploy.pages.past import state_of
 from servers.access import servers_of
 from servers.models import Server
 from servers.storage.draw import Drawing, drawing, drawing_of
@@ -52,7 +53,7 @@ def server(request: HttpRequest, name: str) -> HttpResponse:
     (row,) = fleet.rows_of([found])
     installs = fleet.last_installs(found)
     events = fleet.histories([*installs, *([row.system] if row.system else [])])
-    system_state = fold(events.get(row.system.pk, [])) if row.system else State()
+    system_state = state_of(row.system, events.get(row.system.pk, [])) if row.system else State()
     return render(
         request,
         "servers/server.html",

@@ -8,11 +8,13 @@ from django.utils import timezone
 
 from deploy import reading, timeline
 from deploy.context import is_licensed
-from deploy.events import Failure, State, Status, fold
+from deploy.events import Failure, State, Status
 from deploy.models import Install
 from deploy.steps import STEPS, steps_for
 from deploy.timeline import Attempt, StepRow, Usual
 from servers.storage.draw import Drawing, drawing
+
+from .past import state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class InstallView:
 
     @property
     def can_retry(self) -> bool:
-        return self.status in (Status.FAILED, Status.CANCELLED)
+        return self.status in (Status.FAILED, Status.CANCELLED) and not self.install.archive_id
 
     @property
     def finishing(self) -> StepRow | None:
@@ -100,7 +102,7 @@ class InstallView:
 def view_of(install: Install) -> InstallView:
     """The install as it stands: one query, and two more when the usual times have to be looked up again."""
     history = install.history()
-    state, usual = fold(history), reading.usual_for(install)
+    state, usual = state_of(install, history), reading.usual_for(install)
     attempts = timeline.attempts_of(history)
     steps = state.steps or steps_for(licensed=is_licensed(install.image))
     rows = tuple(_row(name, state, attempts.get(name, ()), usual) for name in steps)

@@ -17,10 +17,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--mend", action="store_true", help="put right what can be; history is never changed")
         parser.add_argument("--no-power", action="store_true", help="ask no BMC")
+        parser.add_argument("--archives", action="store_true", help="read and prove every archive")
         parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        report = doctor.look(with_power=not options["no_power"])
+        report = doctor.look(with_power=not options["no_power"], with_archives=options["archives"])
         mended = {finding for finding in report.findings if options["mend"] and doctor.mend(finding)}
         if options["json"]:
             self.stdout.write(json.dumps(_as_json(report, mended), indent=2))
