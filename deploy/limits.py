@@ -52,7 +52,8 @@ def admit(now: datetime) -> int:
     if not _line().exists():
         return 0
     with transaction.atomic():
-        _one_at_a_time()
+        if not _is_first():
+            return 0
         passed = [install.pk for install, barrier in _walk() if barrier is None]
         return _line().filter(pk__in=passed).update(admitted_at=now, wake_at=now)
 
@@ -111,8 +112,13 @@ def _running() -> QuerySet[Install]:
     return placed.order_by().only("pk", "project_id", "image_id")
 
 
-def _one_at_a_time() -> None:
-    """Two workers that count at the same time would give one place away twice; SQLite has one writer anyway."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+def _is_first() -> bool:
+    """Whether nobody else gives places away now: two that count at the same time would give one away twice.
+
+    The second does not wait for the first, which may be frozen. SQLite has one writer anyway.
+    """
+    if connection.vendor != "postgresql":
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        return bool(cursor.fetchone()[0])

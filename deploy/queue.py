@@ -1,8 +1,8 @@
 """The queue is the table of installs: who may drive which, and for how long.
 
-A claim is one compare-and-swap UPDATE; the loser of a race learns it from the row count. No time in it is trusted
-further than it can be true: a lease or an alarm that lies further ahead than any can be comes from a clock that has
-jumped since, and counts as run out.
+A claim locks one row and writes the lease into it; the loser of a race finds it locked or taken, and tries the next.
+No time in it is trusted further than it can be true: a lease or an alarm that lies further ahead than any can be comes
+from a clock that has jumped since, and counts as run out.
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.db import transaction
 from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 
 from .events import LIVE, Status
@@ -20,6 +21,9 @@ LEASE_TIME = timedelta(seconds=20)
 """How long a silent worker keeps an install: after that another one goes on with it."""
 LONGEST_SLEEP = timedelta(minutes=20)
 """No install is left alone for longer: pauses between attempts are shorter, and waiting ones are looked at oftener."""
+
+CANDIDATES = 20
+"""How many due installs a worker tries for at once, until one is his."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +69,22 @@ def due(now: datetime) -> QuerySet[Install]:
 
 
 def claim(worker: str, now: datetime) -> tuple[Install, Lease] | None:
-    """An install that is due, now leased to `worker`; None when there is none.
+    """An install that is due, now leased to `worker`; None when there is none that is free.
 
-    Costs three queries, two more for every race lost.
+    Costs three queries and a transaction, as much again for every race lost. A row that somebody has locked (a worker
+    that was frozen in the middle of a transaction, say) is passed over: it must not keep all the others waiting.
     """
-    while found := due(now).order_by("wake_at").values_list("pk", "lease_token", "lease_worker").first():
-        pk, token, holder = found
+    candidates = due(now).order_by("wake_at").values_list("pk", "lease_token", "lease_worker")[:CANDIDATES]
+    for pk, token, holder in candidates:
         lease = Lease(pk, uuid4(), worker, now, now + LEASE_TIME, taken_from=holder)
-        if Install.objects.filter(pk=pk, lease_token=token).update(**lease.columns()):
-            return Install.objects.select_related("server", "project", "image__licence").get(pk=pk), lease
-    return None
+        with transaction.atomic():
+            unlocked = Install.objects.select_for_update(skip_locked=True).filter(pk=pk, lease_token=token)
+            if unlocked.values_list("pk").first():
+                Install.objects.filter(pk=pk).update(**lease.columns())
+                break
+    else:
+        return None
+    return Install.objects.select_related("server", "project", "image__licence").get(pk=pk), lease
 
 
 def renew(leases: Iterable[Lease], now: datetime) -> int:

@@ -85,3 +85,28 @@ def test_a_server_has_one_live_install_at_most() -> None:
         make_install(server)
     Install.objects.update(status="failed")
     make_install(server)
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_an_install_that_somebody_keeps_locked_does_not_keep_the_others_waiting() -> None:
+    locked, free = make_install(), make_install()
+    is_locked, may_go = threading.Event(), threading.Event()
+
+    def freeze_in_a_transaction() -> None:
+        with transaction.atomic():
+            Install.objects.select_for_update().get(pk=locked.pk)
+            is_locked.set()
+            may_go.wait(30)
+        connection.close()
+
+    frozen = threading.Thread(target=freeze_in_a_transaction)
+    frozen.start()
+    is_locked.wait(30)
+    try:
+        claimed = queue.claim("second", timezone.now())
+    finally:
+        may_go.set()
+        frozen.join()
+    assert claimed
+    assert claimed[0] == free
