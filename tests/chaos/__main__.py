@@ -92,6 +92,7 @@ def run(house: "House", options: argparse.Namespace) -> dict[str, Any]:
     disturbed = {fault.server for fault in faults if fault.kind in (*COSTLY, *ENDING, Kind.HOLD, Kind.BMC_BUSY)}
     given_up = frozenset(fault.server for fault in faults if fault.kind in ENDING)
     time.sleep(1)
+    wrong = list(proofs.complaints(house.remote, frozenset(servers) - disturbed, given_up))
     return {
         "seed": options.seed,
         "servers": options.servers,
@@ -99,8 +100,13 @@ def run(house: "House", options: argparse.Namespace) -> dict[str, Any]:
         "faults": {kind.value: times for kind, times in sorted(house.done.items()) if kind is not Kind.REQUEST},
         "ended": Counter(ended),
         **people.counts(),
-        "wrong": list(proofs.complaints(house.remote, frozenset(servers) - disturbed, given_up)),
+        "wrong": wrong,
+        "what happened there": {name: proofs.account(house.remote, name) for name in servers if _named(name, wrong)},
     }
+
+
+def _named(server: str, sentences: list[str]) -> bool:
+    return any(server in sentence for sentence in sentences)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,24 @@ def complaints(remote: Remote, calm: frozenset[str], ended: frozenset[str]) -> I
             yield from (f"{install.server.name}: {words}" for words in _done_twice(install, record))
 
 
+def account(remote: Remote, server: str) -> list[str]:
+    """What happened to a server, as its install's history and the machine itself tell it, in the order of time."""
+    told = []
+    for install in Install.objects.filter(server__name=server):
+        for event in install.history():
+            words = {name: value for name, value in event.data.items() if name in _TOLD}
+            told.append((event.at.timestamp(), f"history: {event.kind.value} {words}"))
+    record = remote.record(server)
+    told += [(at, f"machine: power {how}") for how, at in record["power_cycles"]]
+    told += [(at, "machine: power lost") for at in record["outages"]]
+    told += [(boot["at"], f"machine: runs {boot['system']}") for boot in record["boots"]]
+    told += [(call["at"], f"machine: {call['path']} {call['status']} {call['kind']}") for call in record["calls"]]
+    return [f"{at % 10_000:.2f} {words}" for at, words in sorted(told)]
+
+
+_TOLD = ("step", "attempt", "reason", "until", "before", "by", "from", "resume_from", "target")
+
+
 def _of_machine(install: Install, record: dict[str, Any]) -> Iterator[str]:
     """The machine is where the history says."""
     yield from record["complaints"]
