@@ -50,8 +50,10 @@ _ESCAPES = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _COMMAND = re.compile(r"\x1e> (\d+) (\d+\.\d+) (.*)", re.DOTALL)
 _EXIT = re.compile(r"\x1e< (\d+) (\d+) (\d+\.\d+)")
+# What follows is what rsync complains of: it does not end its line of progress before.
 _RSYNC = re.compile(
     r"\s*(?P<size>[\d,.]+[KMGT]?)\s+(?P<percent>\d{1,3})%\s+(?P<rate>[\d.]+[kMG]?B/s)\s+(?P<left>\d+:\d\d:\d\d)"
+    r"(?:\s+\(xfr#\d+, \w+-chk=\d+/\d+\))?\s*(?P<rest>.*)"
 )
 _CURL = re.compile(r"[#=O -]*\s(?P<percent>\d{1,3}\.\d)%\s*")
 
@@ -95,7 +97,9 @@ def _line(number: int, raw: str) -> Line:
         status = int(ended[2])
         words = "done" if status == 0 else f"exit status {status}"
         return Line(number, LineKind.EXIT, words, index=int(ended[1]), status=status, seconds=float(ended[3]))
-    if moved := _RSYNC.match(raw):
+    if moved := _RSYNC.fullmatch(raw):
+        if rest := plain(moved["rest"]).strip():
+            return Line(number, LineKind.OUTPUT, rest)
         return Line(
             number, LineKind.PROGRESS, plain(raw).strip(), percent=float(moved["percent"]),
             rate=moved["rate"], left=moved["left"],

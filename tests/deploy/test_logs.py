@@ -13,6 +13,12 @@ def test_escape_sequences_and_control_characters_are_taken_out() -> None:
     assert [line.text for line in parse(raw)] == ["red bell over evil"]
 
 
+def test_what_rsync_complains_of_behind_its_progress_is_output() -> None:
+    said = 'rsync: [receiver] write failed on "/mnt/a/file1": No space left on device (28)'
+    (line,) = parse(f"     47,579,136  15%   15.11MB/s    0:00:17  {said}\n")
+    assert (line.kind, line.text) == (LineKind.OUTPUT, said)
+
+
 def test_progress_of_rsync_is_read() -> None:
     (line,) = parse("    412,345,678  68%  412.00MB/s    0:00:19 (xfr#123, to-chk=1/200)\r")
     assert (line.kind, line.percent, line.rate, line.left) == (LineKind.PROGRESS, 68.0, "412.00MB/s", "0:00:19")

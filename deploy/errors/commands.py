@@ -1,0 +1,383 @@
+"""Failures of commands on the rescue system, and the words by which they are known.
+
+Of two entries that fit, the earlier one is meant: a disk that fails makes every program on it fail in its own way.
+Where a trace says «seen», its words come from a run of that version; «read»: from its source, or from its users.
+"""
+
+from ..events import Blame
+from .entry import Chapter, Entry, Trace
+
+# The image is mounted from RAM: what cannot be read there is the image, and no disk of the server.
+_NOT_THE_IMAGE = r"^(?!.*(?:/run/landfall/image/root|/dev/nbd|\bdev nbd))"
+
+DISKS = Chapter(
+    "Disks and file systems",
+    "What programs say of the server's disks, of arrays and file systems on them.",
+    (
+        Entry(
+            "disk-io-error",
+            Blame.HARDWARE,
+            "A disk cannot be read or written.",
+            "Look at its SMART values (smartctl -a) and its cable, replace the disk, then try again.",
+            (
+                Trace(_NOT_THE_IMAGE + ".*Input/output error", "any program, as the C library has it: seen"),
+                Trace(_NOT_THE_IMAGE + r".*\bI/O error, dev ", "the kernel: seen"),
+                Trace(r"Buffer I/O error on dev (?!nbd)", "the kernel: seen"),
+                Trace("can't read superblock on", "mount of util-linux 2.41: seen", of=r"\bmount\b"),
+                Trace("unable to erase bootbits sectors", "mkswap of util-linux 2.41: seen", of="^mkswap"),
+                Trace("failed whilst (reading|writing)", "mkfs.fat 4.2: seen", of=r"^mkfs\.vfat"),
+                Trace("Failed to write metadata to", "mdadm 4.4: seen", of="^mdadm"),
+                Trace("had trouble writing out superblocks", "mke2fs: read", of=r"^mkfs\.ext4"),
+            ),
+        ),
+        Entry(
+            "boot-full",
+            Blame.CUSTOMER,
+            "The file system that holds /boot is full.",
+            "Choose a layout with a larger /boot, or without one of its own.",
+            (
+                Trace(
+                    "No space left on device",
+                    "cpio, zstd, cp, cat under update-initramfs, dracut, update-grub: seen",
+                    of="update-initramfs|dracut|update-grub|grub2?-mkconfig|grub2?-install",
+                ),
+            ),
+        ),
+        Entry(
+            "no-space",
+            Blame.CUSTOMER,
+            "A file system is full: what should go onto it does not fit.",
+            "Choose a layout that gives it more room, a larger disk, or a smaller image.",
+            (Trace("No space left on device", "any program, as the C library has it: seen"),),
+        ),
+        Entry(
+            "read-only",
+            Blame.HARDWARE,
+            "A file system has become read-only, as it does when its disk fails.",
+            "Look at the server's console for errors of the disk, and at its SMART values; then try again.",
+            (Trace("Read-only file system", "any program, as the C library has it: seen"),),
+        ),
+        Entry(
+            "device-busy",
+            Blame.PROVIDER,
+            "A disk, an array or a file system is in use on the rescue system.",
+            "Try again from the start: a fresh rescue system holds nothing. If it happens again, look on it with lsblk "
+            "and findmnt for what holds the disk.",
+            (
+                Trace("Device or resource busy", "any program, as the C library has it: seen"),
+                Trace("target is busy", "umount of util-linux 2.41: seen"),
+                Trace("Cannot get exclusive access to", "mdadm 4.4: seen"),
+                Trace("is mounted; will not make", "mke2fs 1.47, mkswap of util-linux 2.41: seen"),
+                Trace("is apparently in use by the system", "mke2fs: read"),
+                Trace("contains a mounted filesystem", "mkfs.fat 4.2: seen"),
+                Trace("This disk is currently in use", "sfdisk of util-linux 2.41: seen"),
+            ),
+        ),
+        Entry(
+            "device-missing",
+            Blame.HARDWARE,
+            "A disk or partition that was there when the plan was made is not there any more.",
+            "Look whether all disks are still seen by the server's firmware; then try again from the start.",
+            (
+                Trace(
+                    r"/dev/(?!nbd)\S+: (?:.*: )?No such (?:file or directory|device)",
+                    "sfdisk, wipefs, mkswap of util-linux 2.41, mdadm 4.4, mkfs.fat 4.2: seen",
+                    of="^(?!.*(?:grub|chroot))",
+                ),
+                Trace(
+                    r"/dev/(?!nbd)\S+' ?: No such (?:file or directory|device)", "dd of coreutils 9.7: seen", of="^dd "
+                ),
+                Trace("does not exist and no size was specified", "mke2fs 1.47: seen"),
+                Trace("Can't lookup blockdev", "mount of util-linux 2.41: seen"),
+                Trace("special device .* does not exist", "mount of util-linux before 2.39: read"),
+                Trace("can't find UUID=", "mount of util-linux: read"),
+                Trace("not a block device", "lsblk of util-linux 2.41: seen", of="^lsblk|sh -c"),
+            ),
+        ),
+        Entry(
+            "devices-slow",
+            Blame.HARDWARE,
+            "The kernel did not get to know all devices in time.",
+            "A disk or controller answers very slowly: look at the server's console for its messages, then try again.",
+            (Trace("Timed out for waiting the udev queue", "udevadm of systemd: read", of="udevadm"),),
+        ),
+        Entry(
+            "partition-too-small",
+            Blame.PROVIDER,
+            "A partition of the plan is too small for what should go onto it, or for its disk too large.",
+            "Choose another layout, and report this: the plan should have been refused.",
+            (
+                Trace("Not enough space to build proposed filesystem", "mke2fs 1.47: seen"),
+                Trace("Too few blocks for viable filesystem", "mkfs.fat 4.2: seen"),
+                Trace("is too small .* for required metadata", "mdadm 4.4: seen"),
+                Trace(r"Failed to add #\d+ partition", "sfdisk of util-linux 2.41: seen"),
+            ),
+        ),
+        Entry(
+            "filesystem-refused",
+            Blame.PROVIDER,
+            "A file system cannot be mounted: it is damaged, or not of the kind that was expected.",
+            "Try again from the start, so that it is made anew. If it happens again, look at the disk's SMART values.",
+            (
+                Trace("wrong fs type, bad option, bad superblock", "mount of util-linux 2.41: seen"),
+                Trace("unknown filesystem type", "mount of util-linux: read"),
+                Trace("Structure needs cleaning", "any program, as the C library has it: seen"),
+            ),
+        ),
+        Entry(
+            "config-drive-differs",
+            Blame.HARDWARE,
+            "What was read back from the config drive is not what was written to it.",
+            "The disk loses data: look at its SMART values and its cable, then try again.",
+            (
+                Trace(
+                    "computed checksum did NOT match|FAILED open or read",
+                    "sha256sum of coreutils 9.7: seen",
+                    of="config-drive",
+                ),
+            ),
+        ),
+    ),
+)
+
+IMAGE = Chapter(
+    "The image",
+    "Fetching it, comparing it, opening it and copying it.",
+    (
+        Entry(
+            "image-differs",
+            Blame.PROVIDER,
+            "The image that came is not the one in the catalogue: its size or its checksum is another.",
+            "Try again; if it happens again, the file in the image store is damaged: import the image anew.",
+            (
+                Trace("computed checksum did NOT match", "sha256sum of coreutils 9.7: seen", of="^sha256sum"),
+                # The file system in RAM that takes it is as large as the catalogue says, and a little.
+                Trace(r"curl: \(23\)", "curl 8.14: seen", of="^curl", statuses=frozenset({23})),
+            ),
+        ),
+        Entry(
+            "image-refused",
+            Blame.PROVIDER,
+            "Landfall did not give the image to the rescue system.",
+            "404: the image's file is missing on Landfall's side: import it anew. 401, 403 or 410: the install's token "
+            "has expired: try again.",
+            (Trace(r"returned error: 4(?!08|29)\d\d", "curl 8.14: seen", of="^curl", statuses=frozenset({22})),),
+        ),
+        Entry(
+            "name-unresolved",
+            Blame.PROVIDER,
+            "A name cannot be resolved: the machine has no name server, or that one does not know the name.",
+            "Look at the name servers that DHCP gives to the machine, and whether they know the name that is asked "
+            "for; an address in LANDFALL_MACHINE_URL needs none.",
+            (
+                Trace("Could not resolve host", "curl 7.88 and 8.14: seen"),
+                Trace("Temporary failure in name resolution", "any program, as the C library has it: seen"),
+                Trace("Name or service not known", "any program, as the C library has it: read"),
+            ),
+        ),
+        Entry(
+            "image-unreachable",
+            Blame.PROVIDER,
+            "The rescue system cannot fetch the image from Landfall.",
+            "Look whether LANDFALL_MACHINE_URL is reached from the server's network, at the proxy in front of Landfall "
+            "and its certificate; then try again.",
+            (
+                Trace(
+                    r"curl: \((?:5|7|18|22|28|35|52|55|56|60|92)\)",
+                    "curl 8.14: 7, 22, 35 seen, the others read in its manual",
+                    of="^curl",
+                ),
+            ),
+        ),
+        Entry(
+            "image-unreadable",
+            Blame.PROVIDER,
+            "The image cannot be opened or read: it is damaged, or not what the catalogue says of it.",
+            "Look at the image's page in the catalogue: format and inspection; import it anew.",
+            (
+                Trace(r"Image is not in \w+ format|Could not open '.*/image/", "qemu-nbd 10.0: seen", of="^qemu-nbd"),
+                Trace("no partition of the image holds a root file system", "Landfall's own script"),
+                Trace(r"/run/landfall/image/root.*Input/output error", "rsync 3.5: seen"),
+                Trace(r"I/O error.* dev nbd\d", "the kernel: seen"),
+            ),
+        ),
+        Entry(
+            "nbd-failed",
+            Blame.PROVIDER,
+            "The rescue system cannot show the image as a disk.",
+            "Try again from the start: a fresh rescue system has its nbd devices free.",
+            (
+                Trace("Failed to set NBD socket|Failed to open /dev/nbd", "qemu-nbd 10.0: seen", of="qemu-nbd|sh -c"),
+                Trace("Cannot open /dev/nbd", "qemu-nbd 10.0: seen", of="qemu-nbd|sh -c"),
+            ),
+        ),
+    ),
+)
+
+BOOT = Chapter(
+    "Making it bootable",
+    "Programs of the image itself, run inside the new system's tree.",
+    (
+        Entry(
+            "package-missing",
+            Blame.PROVIDER,
+            "The image lacks a package that a server needs to start.",
+            "Install the packages that are named into the image, and import it anew; or choose another flavour for it.",
+            (
+                Trace("no packages found matching", "dpkg-query of Debian 12: seen", of="dpkg-query"),
+                Trace("package .* is not installed", "rpm: read", of="rpm"),
+            ),
+        ),
+        Entry(
+            "grub-no-room",
+            Blame.PROVIDER,
+            "GRUB finds no place on the disk: it has no BIOS boot partition, or one that is too small.",
+            "Compare the firmware mode in the inventory with that of the server (BIOS or UEFI), then try again from "
+            "the start, so that the disks are laid out for it.",
+            (
+                Trace("contains no BIOS Boot Partition|will not proceed with blocklists", "grub-install 2.06: seen"),
+                Trace(
+                    "Embedding is not possible|embedding area is unusually small|core.img is too big",
+                    "grub-install: read",
+                ),
+            ),
+        ),
+        Entry(
+            "grub-no-disk",
+            Blame.PROVIDER,
+            "GRUB cannot find the disk, the EFI system partition or the file system that it should start from.",
+            "Try again from the start. If it happens again, look in the log above whether everything of the plan is "
+            "mounted, and whether the image's GRUB knows the file system.",
+            (
+                Trace("cannot find a GRUB drive for|failed to get canonical path of", "grub-install 2.06: seen"),
+                Trace("doesn't look like an EFI partition|cannot find EFI directory", "grub-install 2.06: seen, read"),
+                Trace("cannot find a device for", "grub-probe: read"),
+                Trace("grub2?-(?:install|probe|mkconfig): error: unknown filesystem", "grub-probe: read"),
+                Trace("grub2?-install: error: cannot open", "grub-install 2.06: seen"),
+            ),
+        ),
+        Entry(
+            "initramfs-failed",
+            Blame.PROVIDER,
+            "The new system's initramfs could not be built.",
+            "Read the lines above: they name the program or hook that is missing in the image or broken in it.",
+            (
+                Trace("update-initramfs: failed for|mkinitramfs failure", "initramfs-tools of Debian 12: seen"),
+                Trace(r"E: .*/hooks/\S+ failed with return", "initramfs-tools of Debian 12: seen"),
+                Trace("dracut.*: creation of .* failed|Cannot find module directory|dracut.*FAILED:", "dracut: read"),
+            ),
+        ),
+    ),
+)
+
+LICENCE = Chapter(
+    "The licence",
+    "What subscription-manager and the service behind it (Candlepin, Satellite) say.",
+    (
+        Entry(
+            "licence-no-seat",
+            Blame.PROVIDER,
+            "The licence has no seat left for this system.",
+            "Give back seats of systems that are gone, buy more, or raise the activation key's limit of hosts; then "
+            "try again.",
+            (
+                Trace(r"Max (?:Content )?Hosts \(\d+\) reached for activation key", "Katello: read"),
+                Trace("No (?:subscriptions|entitlements) are available from the pool", "Candlepin: read"),
+            ),
+        ),
+        Entry(
+            "licence-refused",
+            Blame.PROVIDER,
+            "The licence service does not accept the organisation or the activation key.",
+            "Correct organisation and activation key of the licence (Images, Licences), then try again.",
+            (
+                Trace("None of the activation keys specified exist", "Candlepin: read"),
+                Trace("Organization .* does not exist|Couldn't find [Oo]rganization", "Candlepin, Katello: read"),
+                Trace(
+                    "Activation key .* not found|Must specify an activation key", "Katello, subscription-manager: read"
+                ),
+                Trace("Invalid credentials for request|Invalid username or password", "subscription-manager: read"),
+                Trace(r"HTTP error code 40[0134]\b", "subscription-manager from 1.29 on: read"),
+            ),
+        ),
+        Entry(
+            "licence-unreachable",
+            Blame.PROVIDER,
+            "The licence service cannot be reached from the rescue system.",
+            "Look whether the server's network lets it out to the licence service (subscription.rhsm.redhat.com port "
+            "443, or your Satellite), and whether its clock is right; then try again.",
+            (
+                Trace("Network error, unable to connect to server", "subscription-manager: read"),
+                Trace("Network error: |Connection error: |Proxy error: ", "subscription-manager from 1.29.31 on: read"),
+                Trace("Unable to (?:reach the server at|verify server's identity)", "subscription-manager: read"),
+                Trace("Remote server error|rate limit has been exceeded", "subscription-manager: read"),
+                Trace(r"HTTP error code 5\d\d", "subscription-manager from 1.29 on: read"),
+            ),
+        ),
+    ),
+)
+
+ANY = Chapter(
+    "Any command",
+    "What says nothing of the purpose of a command, and what is not known.",
+    (
+        Entry(
+            "out-of-memory",
+            Blame.HARDWARE,
+            "The server has too little memory: a command was killed for it.",
+            "Choose a smaller image: it is held in memory while it is copied. Or use a server with more memory.",
+            (
+                Trace("Out of memory|oom-kill", "the kernel: seen"),
+                Trace("Cannot allocate memory|[Mm]emory exhausted", "any program, as the C library has it: read"),
+                Trace(says="bash: killed by signal 9, which is the kernel's way", statuses=frozenset({137})),
+            ),
+        ),
+        Entry(
+            "command-ended",
+            Blame.PROVIDER,
+            "A command was ended from outside: by somebody at the rescue system, or because that was shut down.",
+            "Find out who did it, then try again.",
+            (Trace(says="bash: signals 1, 2 and 15", statuses=frozenset({129, 130, 143})),),
+        ),
+        Entry(
+            "image-lacks-program",
+            Blame.PROVIDER,
+            "The image lacks a program that its flavour should bring.",
+            "Choose the flavour that fits the image, or install the program into the image and import it anew.",
+            (
+                Trace(
+                    "failed to run command", "chroot of coreutils 9.7: seen", of="^chroot", statuses=frozenset({127})
+                ),
+                Trace("(?:command )?not found", "dash, bash: seen", of="^chroot", statuses=frozenset({127})),
+            ),
+        ),
+        Entry(
+            "rescue-incomplete",
+            Blame.PROVIDER,
+            "The rescue system lacks a program or a kernel module.",
+            "Rebuild the rescue system (python -m rescue), and set LANDFALL_RESCUE_DIR to the folder that it prints.",
+            (
+                Trace(says="bash: there is no such program", of="^(?!chroot)", statuses=frozenset({127})),
+                Trace("modprobe: FATAL: Module", "kmod of Debian 13: seen", of="^modprobe"),
+            ),
+        ),
+        Entry(
+            "copy-incomplete",
+            Blame.PROVIDER,
+            "Not all files were copied.",
+            "Read the lines above: rsync names each file that it could not copy, and why. Mend that, then try again.",
+            (
+                Trace(r"rsync: \[\w+\] .* failed: ", "rsync 3.5: seen", of="^rsync"),
+                Trace("rsync error: ", "rsync 3.5: seen", of="^rsync"),
+            ),
+        ),
+        Entry(
+            "command-failed",
+            Blame.PROVIDER,
+            "A command failed in a way that Landfall does not know.",
+            "Read its last lines: they are the command's own words. Mend what they name, then try again.",
+        ),
+    ),
+)
+
+CHAPTERS = (DISKS, IMAGE, BOOT, LICENCE, ANY)
