@@ -22,8 +22,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--port", type=int, default=0, help="of BMC and control on 127.0.0.1")
     result.add_argument("--network", type=int, default=0, help="servers are in 127.NETWORK.0.0; default: a free one")
     result.add_argument("--seed", type=int, default=0)
+    result.add_argument("--pace", type=Pace.of, default=Pace(), help='JSON: {"command": 0.2, "firmware": [3, 6], ...}')
     result.add_argument("--slower", type=float, default=1.0, help="how many times as long everything takes")
-    result.add_argument("--copy-lines", type=int, default=Pace().copy_lines, help="what rsync prints")
     result.add_argument("--register", action="store_true", help="also into the inventory that DATABASE_URL names")
     return result
 
@@ -34,8 +34,8 @@ async def live(options: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     chosen = specs(options.servers, options.network or free_network())
-    pace = Pace(copy_lines=options.copy_lines).slower(options.slower)
     folder = Path(tempfile.mkdtemp(prefix="landfall-simulation-"))
+    pace = options.pace.slower(options.slower)
     simulation = Simulation(options.landfall, chosen, folder, port=options.port, pace=pace, seed=options.seed)
     await simulation.start()
     try:

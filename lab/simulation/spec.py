@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,12 @@ class Pace:
     """What makes the initramfs."""
     retry: tuple[float, float] = (0.5, 5.0)
     """The first pause before a call is repeated, which doubles, and the longest one."""
+
+    @classmethod
+    def of(cls, text: str) -> Pace:
+        """The pace that JSON says, e.g. {"command": 0.2, "firmware": [3, 6]}; what it does not name is as usual."""
+        said = json.loads(text)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in said.items()})
 
     def slower(self, factor: float) -> Pace:
         """The same with all work on the machine taking that many times as long; calls are repeated as before."""
