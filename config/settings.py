@@ -42,7 +42,11 @@ LANDFALL_RESCUE_DIR = Path(os.environ["LANDFALL_RESCUE_DIR"]) if os.environ.get(
 # Kernel arguments for the rescue system beyond its own, for instance console=ttyS1,115200.
 LANDFALL_RESCUE_ARGS = os.environ.get("LANDFALL_RESCUE_ARGS", "")
 LANDFALL_IMAGES_DIR = Path(os.environ.get("LANDFALL_IMAGES_DIR", VAR_DIR / "images"))
+# Who calls is told by the proxy in front, in X-Forwarded-For; without a proxy anybody could claim anything there.
+LANDFALL_BEHIND_PROXY = os.environ.get("LANDFALL_BEHIND_PROXY") == "1"
 LANDFALL_MACHINE_RATE = int(os.environ.get("LANDFALL_MACHINE_RATE", "240"))
+# Seconds between two looks at the database when no hint comes; hints make it faster than that.
+LANDFALL_POLL = float(os.environ.get("LANDFALL_POLL", "1"))
 LANDFALL_SLOTS = int(os.environ.get("LANDFALL_SLOTS", "20"))
 # How many installs may run at once: over all, of one project, from one image; 0 is no limit.
 LANDFALL_LIMIT = int(os.environ.get("LANDFALL_LIMIT", "0"))
@@ -95,6 +99,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "config.away.DatabaseAway",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -126,8 +131,28 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 else:
-    # Under ASGI every request may run in another thread: persistent connections leak, a pool does not.
-    DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 20}}
+    # Under ASGI every request may run in another thread: persistent connections leak, a pool does not. A connection
+    # is tried before it is given out (27 us): after a restart of the database all the old ones are dead.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["OPTIONS"] = {
+        # A network that swallows packets must be found out: these are seconds, and the last one milliseconds.
+        "connect_timeout": 3,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+        # A worker that is frozen in the middle of a transaction must not keep others from its installs.
+        "options": "-c idle_in_transaction_session_timeout=20s",
+        **DATABASES["default"].get("OPTIONS", {}),
+        "pool": {
+            "min_size": 1,
+            "max_size": int(os.environ.get("LANDFALL_DB_POOL", "20")),
+            # How long a request waits for a connection before it answers 503.
+            "timeout": 5,
+            # The pool's pauses double up to this many seconds; then whoever needs a connection makes it try anew.
+            "reconnect_timeout": 3,
+        },
+    }
     CHANNEL_LAYERS = {"default": {"BACKEND": "deploy.pglayer.PostgresChannelLayer"}}
 
 AUTH_USER_MODEL = "accounts.User"

@@ -11,3 +11,5 @@ urlpatterns = [
     path("", include("deploy.urls")),
     path("people/", admin.site.urls),
 ]
+
+handler500 = "config.away.broken"

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
 from django.db.models import Max, Sum
 from django.http import QueryDict
 from django.urls import path
@@ -29,7 +30,7 @@ from deploy.pages.view import view_of
 NOT_FOUND = 4404
 """Closes a connection to something that this person may not see, as a 404 does: the page does not try again."""
 
-POLL = 1.0
+POLL: float = settings.LANDFALL_POLL
 """Seconds between two looks without a hint."""
 
 PACE = 0.1

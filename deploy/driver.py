@@ -18,7 +18,7 @@ from images.flavours import EFI_LOADER
 from metadata import boot, tokens
 from servers.power import PowerCode, PowerError, Target, power_of
 
-from . import queue
+from . import live, queue
 from .context import is_licensed
 from .control import Line, StepControl, patient
 from .events import MOST_FAILED_ATTEMPTS, Failure, IllegalEvent, Kind, State, Status, StepState
@@ -69,6 +69,8 @@ class Driver:
         finally:
             self._line.hang_up()
         queue.release(self.lease, wake_at, self.state.seq)
+        if wake_at and wake_at <= timezone.now():
+            live.nudge(self.install.uuid, self.install.project_id)
 
     def _advance(self) -> datetime | None:
         """When to look again, once there is nothing more to do now; None when only an event can change that."""

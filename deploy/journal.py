@@ -47,7 +47,9 @@ def append(
             require_lease(row, lease)
             state = _appended(install, install.state(), kind, data, lease, wake_at)
             assert state  # the row is locked: nobody can have written meanwhile
-        transaction.on_commit(lambda: live.nudge(install.uuid, install.project_id))
+        # What its own worker writes gives the others nothing to do, unless an end makes room for the next in line.
+        due = not lease or not state.status.is_live
+        transaction.on_commit(lambda: live.nudge(install.uuid, install.project_id, due=due))
     return state
 
 

@@ -76,7 +76,7 @@ class Logbook:
         self.offset += len(data)
         self.next_line += logs.count(text)
         self._rest = self._rest[len(data) :]
-        live.nudge(self.install.uuid, self.install.project_id)
+        live.nudge(self.install.uuid, self.install.project_id, due=False)
 
     def tail(self, lines: int = 20) -> tuple[str, tuple[str, ...], int | None]:
         """The last command of the log, its last lines and its exit status: what a failure shows."""

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 
@@ -21,7 +22,7 @@ from .webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
 
-POLL = 1.0
+POLL: float = settings.LANDFALL_POLL
 """Seconds between two looks at the queue when no hint comes: what another process writes is seen this late at most."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at the installs that are being driven: one query for all of them."""

@@ -3,7 +3,7 @@ from typing import Any
 
 from daphne.endpoints import build_endpoint_description_strings
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
 from deploy.worker import Worker
@@ -28,16 +28,20 @@ class Command(BaseCommand):
         if thread:
             thread.start()
         self.stdout.write(f"Landfall listens on {settings.LANDFALL_URL}")
+        server = PacedServer(
+            application=application,
+            endpoints=build_endpoint_description_strings(host=bind, port=port),
+            server_name="landfall",
+            # A page that is being served when the process is told to stop gets this long to finish.
+            application_close_timeout=3,
+            proxy_forwarded_address_header="X-Forwarded-For" if settings.LANDFALL_BEHIND_PROXY else None,
+            verbosity=0,
+        )
         try:
-            PacedServer(
-                application=application,
-                endpoints=build_endpoint_description_strings(host=bind, port=port),
-                server_name="landfall",
-                # A page that is being served when the process is told to stop gets this long to finish.
-                application_close_timeout=3,
-                verbosity=0,
-            ).run()
+            server.run()
         finally:
             if worker and thread:
                 worker.stop()
                 thread.join()
+        if not server.listening_addresses:
+            raise CommandError(f"{bind} port {port} cannot be listened on. Is another Landfall running there?")

@@ -1,10 +1,14 @@
 import signal
+import threading
+from queue import SimpleQueue
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from deploy.worker import Worker
+
+BROKEN = -1
 
 
 class Command(BaseCommand):
@@ -15,6 +19,22 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, slots: int, **options: Any) -> None:
         worker = Worker(slots)
+        # A signal's handler interrupts whatever the main thread is at, locks in its hands: so that one does nothing
+        # but wait, and a SimpleQueue is the one thing that may be touched then.
+        told: SimpleQueue[int] = SimpleQueue()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop())
-        worker.run()
+            signal.signal(number, lambda number, _: told.put(number))
+
+        def work() -> None:
+            try:
+                worker.run()
+            finally:
+                told.put(BROKEN)
+
+        thread = threading.Thread(target=work, name="worker")
+        thread.start()
+        why = told.get()
+        worker.stop()
+        thread.join()
+        if why == BROKEN:
+            raise CommandError("The worker broke; the cause is in the log. Its installs are taken over by others.")
