@@ -50,7 +50,9 @@ class Tally:
 
 def main() -> int:
     if not house.inside():
-        return house.again("bench.contest")
+        done = house.again("bench.contest")
+        print(done.stdout)
+        return done.returncode
     landfall = house.landfall()
     try:
         landfall.web()

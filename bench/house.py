@@ -23,13 +23,20 @@ def inside() -> bool:
     return os.environ.get("DATABASE_URL", "").startswith("postgres:")
 
 
-def again(module: str) -> int:
-    """The exit status of the bench, run once more in a process whose Django is on a fresh PostgreSQL."""
-    folder = Path(os.environ["BENCH_FOLDER"])
+def again(module: str, *arguments: str, folder: str = "house") -> "subprocess.CompletedProcess[str]":
+    """The bench, run once more in a process whose Django is on a fresh PostgreSQL; what it printed."""
     with postgres.cluster() as cluster:
-        env = environment(folder, cluster.url("postgres"), free_port())
-        command = [sys.executable, "-m", module, *sys.argv[1:]]
-        return subprocess.run(command, cwd=ROOT, env=env | {"LANDFALL_LOG_LEVEL": "WARNING"}, check=False).returncode
+        env = environment(Path(os.environ["BENCH_FOLDER"]) / folder, cluster.url("postgres"), free_port())
+        command = [sys.executable, "-m", module, *arguments]
+        # On files its processes say only what is wrong; the lines of a thousand installs would be a load of their own.
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=env | {"LANDFALL_LOG_LEVEL": "WARNING"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
 
 
 def landfall() -> Landfall:
