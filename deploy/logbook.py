@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from . import journal, live, logs
@@ -84,9 +85,16 @@ class Logbook:
         recent = [chunk.text for chunk in chunks.order_by("-offset")[:50]]
         parsed = logs.parse("".join(reversed(recent)))
         begun = [number for number, line in enumerate(parsed) if line.kind is logs.LineKind.COMMAND]
-        command = parsed[begun[-1]].text if begun else ""
+        command = parsed[begun[-1]].text if begun else _last_command(chunks)
         # What the commands before it printed does not say why this one failed.
         parsed = parsed[begun[-1] :] if begun else parsed
         exits = [line.status for line in parsed if line.kind is logs.LineKind.EXIT]
         output = [line.text for line in parsed if line.kind in (logs.LineKind.OUTPUT, logs.LineKind.NOTE)]
         return command, tuple(output[-lines:]), exits[-1] if exits else None
+
+
+def _last_command(chunks: QuerySet[LogChunk]) -> str:
+    """The command that has been printing for so long that its beginning lies far back."""
+    chunk = chunks.filter(text__contains=logs.COMMAND_MARK).order_by("-offset").first()
+    lines = logs.parse(chunk.text) if chunk else []
+    return next((line.text for line in reversed(lines) if line.kind is logs.LineKind.COMMAND), "")

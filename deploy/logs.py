@@ -38,6 +38,8 @@ class Line:
 
 NOTE_MARK = "\x1e! "
 """Begins a line that Landfall wrote, not a command."""
+COMMAND_MARK = "\x1e> "
+"""Begins the line that names a command, before it runs."""
 
 _BREAK = re.compile(r"\r\n|\n|\r")
 _ENDED = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+$")
