@@ -1,0 +1,253 @@
+"""One worker process with 100, 300, and 1,000 simulated installs at once: what an install costs, and what pages take.
+
+For each number a fresh PostgreSQL, web process, simulation process and `worker --slots 1000`; all installs are
+requested before the worker starts. While they run, the pages are asked for one after the other, with a session.
+Writes its table into the docs itself. `python -m bench.scale 20` measures and prints that number alone.
+"""
+
+import http.client
+import json
+import os
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from bench import house, report
+from deploy.events import Kind, Status
+from deploy.logs import count as lines_in
+from deploy.models import Event, Install, LogChunk
+from lab.simulation import Process, inventory
+from servers.models import Server
+
+SIZES = (100, 300, 1000)
+SLOTS = 1000
+PACE = (
+    '{"firmware": [5, 30], "system": [5, 20], "command": 0.3, "copy": 20, "copy_lines": 100, "build": 10,'
+    ' "retry": [0.5, 5]}'
+)
+"""Some two minutes an install, most of them in rescue: firmware, commands, a copy that tells how far it is, GRUB."""
+BETWEEN_VISITS = 0.25
+LONGEST = 1800.0
+
+Figures = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Visitor:
+    """Somebody who looks at the pages all the time; milliseconds of every visit by page."""
+
+    port: int
+    cookie: str
+    pages: Mapping[str, str]
+    took: dict[str, list[float]] = field(default_factory=dict)
+    refused: Counter[int] = field(default_factory=Counter)
+    _leaves: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def come(self) -> None:
+        self._thread = threading.Thread(target=self._look, name="visitor")
+        self._thread.start()
+
+    def leave(self) -> None:
+        self._leaves.set()
+        if self._thread:
+            self._thread.join()
+
+    def _look(self) -> None:
+        for page in cycle(self.pages):
+            if self._leaves.wait(BETWEEN_VISITS):
+                return
+            began = time.monotonic()
+            status = self._visit(self.pages[page])
+            self.took.setdefault(page, []).append(1000 * (time.monotonic() - began))
+            if status != 200:
+                self.refused[status] += 1
+
+    def _visit(self, address: str) -> int:
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            line.request("GET", address, headers={"Cookie": f"sessionid={self.cookie}"})
+            answer = line.getresponse()
+            answer.read()
+            return answer.status
+        except OSError:
+            return 0
+        finally:
+            line.close()
+
+
+def main() -> None:
+    if house.inside():
+        print(json.dumps(measured(int(sys.argv[1]))))
+        return
+    sizes = tuple(int(word) for word in sys.argv[1:]) or SIZES
+    found = {size: run(size) for size in sizes}
+    text = f"{table(found)}\n\n{report.machine()}"
+    print(text)
+    if sizes == SIZES:
+        report.put("scale", text)
+
+
+def run(size: int) -> Figures:
+    """The figures for that many installs, measured in a Landfall of their own."""
+    print(f"measuring {size} installs", file=sys.stderr)
+    done = house.again("bench.scale", str(size), folder=str(size))
+    if done.returncode:
+        raise SystemExit(f"The run with {size} installs failed.")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(figures, indent=1), file=sys.stderr)
+    return figures
+
+
+def measured(size: int) -> Figures:
+    """Everything about one run."""
+    landfall = house.landfall()
+    meter = landfall.folder / "worker.json"
+    try:
+        web = landfall.web()
+        remote = landfall.simulation("--servers", str(size), "--pace", PACE)
+        simulation = landfall.processes[-1]
+        installs = [inventory.request(server) for server in Server.objects.order_by("name")]
+        visitor = a_visitor(landfall.port, installs[0])
+        idle = {name: cpu(process) for name, process in (("web", web), ("simulation", simulation))}
+        began = time.time()
+        worker = landfall.spawn("worker", "-m", "bench.metered_worker", str(meter), "--slots", str(SLOTS))
+        visitor.come()
+        peaks = watch(worker)
+        took = time.time() - began
+        visitor.leave()
+        used = {name: cpu(process) - idle[name] for name, process in (("web", web), ("simulation", simulation))}
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(60)
+        complaints = [sentence for record in remote.records() for sentence in record["complaints"]]
+    finally:
+        landfall.stop()
+    said = (landfall.folder / "worker.log").read_text()
+    return {
+        **outcome(size, took),
+        **json.loads(meter.read_text()),
+        **peaks,
+        "web_cpu": used["web"],
+        "simulation_cpu": used["simulation"],
+        "pages": {page: percentiles(times) for page, times in visitor.took.items()},
+        "refused": dict(visitor.refused),
+        "errors": sum(word in said for word in ("ERROR", "Traceback", "CRITICAL")) + len(complaints),
+    }
+
+
+def a_visitor(port: int, install: Install) -> Visitor:
+    """Somebody of ops, logged in."""
+    client = Client(SERVER_NAME="127.0.0.1")
+    client.force_login(inventory.operator())
+    pages = {
+        "list of servers": reverse("servers"),
+        "board": reverse("board"),
+        "install": install.get_absolute_url(),
+    }
+    return Visitor(port, client.cookies["sessionid"].value, pages)
+
+
+def watch(worker: Process) -> Figures:
+    """The most that were in flight and in jobs, and the most threads, until all installs have ended."""
+    most = {"in_flight": 0, "in_jobs": 0, "threads": 0}
+    deadline = time.monotonic() + LONGEST
+    while (steps := house.live()) and time.monotonic() < deadline:
+        if worker.poll() is not None:
+            raise SystemExit("The worker has ended; its last words are in worker.log.")
+        in_jobs = steps.total() - sum(steps[name] for name in ("", "rescue", "phone-home"))
+        now = {"in_flight": steps.total(), "in_jobs": in_jobs, "threads": threads_of(worker)}
+        most = {name: max(most[name], number) for name, number in now.items()}
+        time.sleep(1)
+    return most
+
+
+def outcome(size: int, took: float) -> Figures:
+    """What the database says of the run."""
+    ended = sorted(at.timestamp() for at in Install.objects.exclude(ended_at=None).values_list("ended_at", flat=True))
+    lines = sum(lines_in(text) for text in LogChunk.objects.values_list("text", flat=True).iterator())
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM deploy_logchunk GROUP BY floor(extract(epoch FROM at) / 10)")
+        busiest = max((number for (number,) in cursor.fetchall()), default=0) / 10
+    return {
+        "size": size,
+        "took": took,
+        "succeeded": Install.objects.filter(status=Status.SUCCEEDED).count(),
+        "attempts_failed": Event.objects.filter(kind=Kind.STEP_FAILED).count(),
+        "median_ended": statistics.median(ended) - (ended[-1] - took) if ended else 0,
+        "lines": lines,
+        "chunks": LogChunk.objects.count(),
+        "busiest": busiest,
+        "events": Event.objects.count(),
+    }
+
+
+def threads_of(process: Process) -> int:
+    """How many threads it has now."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("Threads:")[2].split()[0])
+
+
+def cpu(process: Process) -> float:
+    """Seconds of processor time that it has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def percentiles(times: Sequence[float]) -> tuple[float, float, float]:
+    """p50, p95 and p99."""
+    ordered = sorted(times)
+    return tuple(ordered[len(ordered) * part // 100] for part in (50, 95, 99))  # type: ignore[return-value]
+
+
+def table(found: Mapping[int, Figures]) -> str:
+    """What is published: a column for each number of installs."""
+    rows = [
+        ("succeeded", lambda f: f"{f['succeeded']} of {f['size']}"),
+        ("attempts that failed; errors in the worker's log", lambda f: f"{f['attempts_failed']}; {f['errors']}"),
+        ("seconds until the last had ended", lambda f: f"{f['took']:.0f}"),
+        ("installs a minute", lambda f: f"{60 * f['size'] / f['took']:.0f}"),
+        ("most in flight; most in a job at once", lambda f: f"{f['in_flight']}; {f['in_jobs']}"),
+        ("worker: CPU ms an install", lambda f: per_install(f, f["cpu"])),
+        ("of it the engine's own", lambda f: per_install(f, f["cpu"] - external(f))),
+        ("— writing events", lambda f: per_install(f, f["seconds"].get("events", 0))),
+        ("— storing the log", lambda f: per_install(f, f["seconds"].get("log", 0))),
+        ("of it SSH (paramiko)", lambda f: per_install(f, f["seconds"].get("SSH", 0))),
+        ("of it Redfish (sushy)", lambda f: per_install(f, f["seconds"].get("Redfish", 0))),
+        ("worker: peak memory, MiB", lambda f: f"{f['peak_mib']:.0f}"),
+        ("worker: most threads", lambda f: f"{f['threads']}"),
+        ("web process: CPU ms an install", lambda f: per_install(f, f["web_cpu"])),
+        ("lines of log; a second", lambda f: f"{f['lines']:,}; {f['lines'] / f['took']:,.0f}"),
+        ("rows of log an install; most a second", lambda f: f"{f['chunks'] / f['size']:.0f}; {f['busiest']:.0f}"),
+        *(
+            (f"{page}: p50, p95, p99, ms", lambda f, page=page: ", ".join(f"{ms:.0f}" for ms in f["pages"][page]))
+            for page in next(iter(found.values()))["pages"]
+        ),
+    ]
+    head = ("", *(f"{size:,} at once" for size in found))
+    return report.table(head, [(name, *(show(figures) for figures in found.values())) for name, show in rows])
+
+
+def external(figures: Figures) -> float:
+    """Seconds that went into talking to machines."""
+    return float(figures["seconds"].get("SSH", 0) + figures["seconds"].get("Redfish", 0))
+
+
+def per_install(figures: Figures, seconds: float) -> str:
+    """Milliseconds of it for each install."""
+    return f"{1000 * seconds / figures['size']:.0f}"
+
+
+if __name__ == "__main__":
+    main()
