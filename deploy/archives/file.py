@@ -205,11 +205,10 @@ def _signed(tar: tarfile.TarFile, keys: list[Ed25519PublicKey]) -> tuple[Manifes
 
 
 def _read(tar: tarfile.TarFile, name: str, most: int) -> bytes:
-    with _opened(tar, name) as file:
-        data: bytes = file.read(most + 1)
-    if len(data) > most:
+    if tar.getmember(name).size > most:
         raise ArchiveBroken(f"{name} is larger than it can be.")
-    return data
+    with _opened(tar, name) as file:
+        return file.read()
 
 
 @contextmanager
