@@ -39,8 +39,8 @@ class WorkerProcess(models.Model):
         return self.name
 
     def is_gone(self, now: datetime) -> bool:
-        """Whether it has been silent for so long that its leases have run out."""
-        return self.seen_at < now - GONE_AFTER
+        """Whether it has been silent for so long that its leases have run out; or is from a time that never was."""
+        return not now - GONE_AFTER <= self.seen_at <= now + GONE_AFTER
 
 
 class Heartbeat:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Min, QuerySet
+from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import User
@@ -29,6 +29,7 @@ PAUSES = (5, 30, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR,
 """Seconds to wait after each attempt that failed; after the last one, a day later, it is given up."""
 JITTER = 0.2
 """The share by which a pause may be longer or shorter: what failed together is not tried again together."""
+LONGEST_WAIT = timedelta(hours=12)
 CLAIM_TIME = timedelta(minutes=2)
 """When a delivery is sent again whose sender has vanished; longer than any attempt takes."""
 KEPT = timedelta(days=30)
@@ -101,8 +102,9 @@ def again(delivery: Delivery) -> None:
 
 
 def due(now: datetime) -> QuerySet[Delivery]:
-    """What is to be sent now."""
-    return Delivery.objects.filter(next_at__lte=now, webhook__active=True)
+    """What is to be sent now; also what waits for longer than any pause lasts: the clock has jumped since."""
+    time_has_come = Q(next_at__lte=now) | Q(next_at__gt=now + LONGEST_WAIT)
+    return Delivery.objects.filter(time_has_come, webhook__active=True)
 
 
 def claim(now: datetime, room: int, busy: Iterable[int] = ()) -> list[Claim]:
