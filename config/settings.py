@@ -89,8 +89,10 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "deploy.middleware.Probes",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "deploy.middleware.Requests",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -200,14 +202,24 @@ if LANDFALL_URL.startswith("https://"):
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "deploy.bound.Line", "fmt": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "json": {"()": "deploy.bound.Json"},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "json" if os.environ.get("LANDFALL_LOG_FORMAT") == "json" else "line",
+        }
+    },
     "root": {"handlers": ["console"], "level": os.environ.get("LANDFALL_LOG_LEVEL", "INFO")},
     "loggers": {
         # paramiko tells of every lost connection with a traceback; the engine says it in one sentence.
         "paramiko": {"level": "CRITICAL"},
         # sushy prints request bodies at DEBUG: passwords among them.
         "sushy": {"level": "WARNING"},
+        # Django prints the values of every statement at DEBUG: hashes of tokens and of sessions among them.
+        "django.db.backends": {"level": "INFO"},
         "django.channels.server": {"level": "WARNING"},
     },
 }

@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from accounts.access import projects_of
 from accounts.models import User
-from deploy import live, reading
+from deploy import live, metrics, reading
 from deploy.pages import board, parts
 from deploy.pages.view import view_of
 
@@ -74,12 +74,14 @@ class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
         for group in self.hinted_by:
             await self.channel_layer.group_add(group, self.channel_name)
         self.task = asyncio.create_task(self.follow())
+        metrics.WATCHERS.labels(type(self).__name__).inc()
 
     async def disconnect(self, code: int) -> None:
         for group in self.hinted_by:
             await self.channel_layer.group_discard(group, self.channel_name)
         if self.task:
             self.task.cancel()
+            metrics.WATCHERS.labels(type(self).__name__).dec()
 
     async def more(self, message: Message) -> None:
         """A hint: there is more to read."""
@@ -105,7 +107,11 @@ class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
         messages, patience = update
         for message in messages:
             await self.send(json.dumps(message | {"now": timezone.now().timestamp()}))
+        self.told()
         return patience
+
+    def told(self) -> None:
+        """What was new is on its way to the browser."""
 
     def number(self, name: str) -> int:
         """A number in the query of the socket's address; 0 when there is none."""
@@ -122,6 +128,7 @@ class InstallWatcher(Watcher):
         self.after, self.seq = self.number("after"), self.number("seq")
         self.visible = reading.installs_of(self.scope["user"]).filter(uuid=uuid)
         self.pk = self.visible.values_list("pk", flat=True).first() or 0
+        self.since, self.fresh = timezone.now(), list[datetime]()
         return bool(self.pk)
 
     def news(self) -> Update:
@@ -136,11 +143,19 @@ class InstallWatcher(Watcher):
             self.seq = install.last_seq
         if chunks:
             self.after = chunks[-1].id
+            self.fresh = [chunk.at for chunk in chunks if chunk.at > self.since]
             messages.append(parts.log_message(chunks) | {"after": self.after})
         if len(chunks) == reading.MOST_CHUNKS:
             return messages, AT_ONCE
         # The last lines are stored before the event that ends it: nothing comes behind an end without new lines.
         return messages, POLL if install.is_live or chunks else None
+
+    def told(self) -> None:
+        """Measures how long the new lines were under way; those from before the connection are no measure."""
+        now = timezone.now()
+        for at in self.fresh:
+            metrics.LOG_LATENCY.observe((now - at).total_seconds())
+        self.fresh = []
 
 
 class BoardWatcher(Watcher):

@@ -19,6 +19,7 @@ from metadata import boot, tokens
 from servers.power import PowerCode, PowerError, Target, power_of
 
 from . import live, queue
+from .bound import bound
 from .context import is_licensed
 from .control import Line, StepControl, patient
 from .events import MOST_FAILED_ATTEMPTS, Failure, IllegalEvent, Kind, State, Status, StepState
@@ -108,7 +109,8 @@ class Driver:
                     Kind.STEP_STARTED, {"step": step.name, "attempt": self.state.of(step.name).attempt + 1}
                 )
             seen = self.state.seq
-            outcome = self._perform(step)
+            with bound(step=step.name, attempt=self.state.of(step.name).attempt):
+                outcome = self._perform(step)
         except Cancelled:
             self._leased.refresh()
             self._cancel()

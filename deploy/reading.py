@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -98,11 +98,12 @@ class Chunk:
     attempt: int
     offset: int
     lines: tuple[logs.Line, ...]
+    at: datetime
 
     @classmethod
     def of(cls, row: LogChunk) -> "Chunk":
         """The row, parsed."""
-        return cls(row.pk, row.step, row.attempt, row.offset, tuple(logs.parse(row.text, row.first_line)))
+        return cls(row.pk, row.step, row.attempt, row.offset, tuple(logs.parse(row.text, row.first_line)), row.at)
 
 
 @dataclass(frozen=True, slots=True)

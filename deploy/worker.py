@@ -15,6 +15,7 @@ from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 
 from . import limits, live, queue
+from .bound import bound
 from .driver import Driver
 from .heartbeat import Heartbeat
 from .queue import LEASE_TIME, Lease, LeaseLost, Notice
@@ -92,6 +93,10 @@ class Worker:
         return True
 
     def _drive(self, driver: Driver) -> None:
+        with bound(install=str(driver.install.uuid), worker=self.name):
+            self._drive_bound(driver)
+
+    def _drive_bound(self, driver: Driver) -> None:
         try:
             driver.drive()
         except LeaseLost as error:
