@@ -59,11 +59,12 @@ message() {
         "$(host_keys)" "$(json "$(uname -r)")" "$(json "$(cloud_init_state)")" "$(json "$(uname -n)")"
 }
 
-# --- saying it: with what there is. Each prints the HTTP status, or nothing. The token is on no command line.
+# --- saying it: with what there is. Each prints the HTTP status, or nothing, and to the journal what was in its way. The
+# token is on no command line.
 
 by_curl() {
     printf 'header = "Authorization: Bearer %s"\n' "$(first_line "$TOKEN")" |
-        curl -s -m 30 -o /dev/null -w '%{http_code}' -K - -H 'Content-Type: application/json' -d "$1" "$URL"
+        curl -sS -m 30 -o /dev/null -w '%{http_code}' -K - -H 'Content-Type: application/json' -d "$1" "$URL"
 }
 
 by_wget() {
@@ -83,8 +84,8 @@ try:
     print(urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers), timeout=30).status)
 except urllib.error.HTTPError as error:
     print(error.code)
-except OSError:
-    pass
+except OSError as error:
+    print(error, file=sys.stderr)
 PYTHON
 }
 
