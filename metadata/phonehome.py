@@ -35,6 +35,8 @@ ExecStart=/bin/sh {SCRIPT_PATH}
 Restart=on-abnormal
 RestartSec=30
 StandardOutput=journal+console
+# by this name, and not that of its shell, the journal is searched when the call does not come
+SyslogIdentifier={NAME}
 
 [Install]
 WantedBy=multi-user.target

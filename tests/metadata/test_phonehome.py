@@ -384,6 +384,11 @@ def test_the_unit_is_ordered_behind_nothing_of_cloud_init() -> None:
     assert f"ExecStart=/bin/sh {phonehome.SCRIPT_PATH}" in settings
 
 
+def test_what_the_unit_says_stands_in_the_journal_under_its_own_name() -> None:
+    """Its process is a shell: by that name nobody could tell its words from those of any other script."""
+    assert f"SyslogIdentifier={phonehome.NAME}" in phonehome.unit().splitlines()
+
+
 def test_a_url_or_path_with_odd_characters_stays_one_word() -> None:
     text = phonehome.script("http://landfall.example/a b'c", "/etc/a b")
     shown = subprocess.run(
