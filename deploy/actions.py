@@ -144,15 +144,21 @@ def force_reset(install: Install, by: User, reason: str) -> None:
     Nothing is waited for. What still runs on the server is ended by whoever drives it, if anybody does, else by the
     next install. One that never came past the wipe still has what was on its disks.
     """
-    if not (reason := reason.strip()):
-        raise Refused("A reason is missing.", "Say in a few words why: it becomes part of the history.")
-    if len(reason) > LONGEST_REASON:
-        raise Refused(f"The reason is longer than {LONGEST_REASON} characters.", "Say it in fewer words.")
+    reason = check_reason(reason)
     failure = errors.failure("force-reset", f"{by.get_username()} ended this install by force: {reason}")
     with transaction.atomic():
         _append(install, Kind.FORCE_RESET, by, reason=reason, failure=failure.to_json())
         tokens.expire(install.uuid)
         boot.direct_to_disk(install.server, EFI_LOADER)
+
+
+def check_reason(reason: str) -> str:
+    """The reason of a forced end as it is kept; `Refused` when there is none, or a novel."""
+    if not (reason := reason.strip()):
+        raise Refused("A reason is missing.", "Say in a few words why: it becomes part of the history.")
+    if len(reason) > LONGEST_REASON:
+        raise Refused(f"The reason is longer than {LONGEST_REASON} characters.", "Say it in fewer words.")
+    return reason
 
 
 def retry(install: Install, by: User, from_start: bool = False) -> None:

@@ -24,7 +24,8 @@ from django.utils import timezone
 from accounts.access import projects_of
 from accounts.models import User
 from deploy import live, metrics, reading
-from deploy.pages import board, parts
+from deploy.limits import Place
+from deploy.pages import board, line, parts
 from deploy.pages.view import view_of
 
 NOT_FOUND = 4404
@@ -126,6 +127,7 @@ class InstallWatcher(Watcher):
         uuid: UUID = self.scope["url_route"]["kwargs"]["uuid"]
         self.hinted_by = (live.group(uuid),)
         self.after, self.seq = self.number("after"), self.number("seq")
+        self.place: Place | None = None
         self.visible = reading.installs_of(self.scope["user"]).filter(uuid=uuid)
         self.pk = self.visible.values_list("pk", flat=True).first() or 0
         self.since, self.fresh = timezone.now(), list[datetime]()
@@ -138,9 +140,10 @@ class InstallWatcher(Watcher):
         if install is None:
             return [], None
         messages: list[Message] = []
-        if install.last_seq != self.seq:
-            messages.append(parts.snapshot(view_of(install)))
-            self.seq = install.last_seq
+        place = line.place_of(install)  # others leave the line: no event of this install tells of it
+        if install.last_seq != self.seq or place != self.place:
+            messages.append(parts.snapshot(view_of(install, for_ops=self.scope["user"].is_ops), self.seq))
+            self.seq, self.place = install.last_seq, place
         if chunks:
             self.after = chunks[-1].id
             self.fresh = [chunk.at for chunk in chunks if chunk.at > self.since]

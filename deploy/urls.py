@@ -2,18 +2,22 @@
 
 from django.urls import path
 
-from deploy.pages import board, install, reinstall, servers, webhooks
+from deploy.pages import acts, board, failures, install, reinstall, servers, webhooks
 
 urlpatterns = [
     path("", servers.servers, name="servers"),
     path("servers/<hostname:name>/", servers.server, name="server"),
     path("servers/<hostname:name>/reinstall/", reinstall.reinstall, name="reinstall"),
     path("installs/<uuid:uuid>/", install.install_page, name="install"),
-    path("installs/<uuid:uuid>/cancel/", install.cancel, name="install-cancel"),
-    path("installs/<uuid:uuid>/retry/", install.retry, name="install-retry"),
+    path("installs/<uuid:uuid>/cancel/", acts.cancel, name="install-cancel"),
+    path("installs/<uuid:uuid>/retry/", acts.retry, name="install-retry"),
+    path("installs/<uuid:uuid>/hold/", acts.hold, name="install-hold"),
+    path("installs/<uuid:uuid>/release/", acts.release, name="install-release"),
+    path("installs/<uuid:uuid>/reset/", acts.force_reset, name="install-reset"),
     path("installs/<uuid:uuid>/log/<slug:step>/<int:attempt>/", install.log_page, name="install-lines"),
     path("installs/<uuid:uuid>/log/<slug:step>/<int:attempt>.txt", install.log_download, name="install-log"),
     path("board/", board.board, name="board"),
+    path("errors/", failures.failures, name="errors"),
     path("projects/<slug:slug>/webhooks/", webhooks.webhooks, name="webhooks"),
     path("projects/<slug:slug>/webhooks/<int:pk>/", webhooks.webhook, name="webhook"),
     path("projects/<slug:slug>/webhooks/<int:pk>/test/", webhooks.ping, name="webhook-ping"),

@@ -5,25 +5,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
-from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
 from django.db.models import Count, F, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts.access import role_required
 from accounts.models import Project, Role, User
-from deploy import actions, reading
+from deploy import reading
 from deploy.context import is_licensed
 from deploy.events import LIVE, Kind, Status, StepState
+from deploy.limits import Place
 from deploy.models import Event, Install
-from deploy.steps import POINT_OF_NO_RETURN, STEPS, steps_for
+from deploy.steps import STEPS, steps_for
 from deploy.timeline import NOTHING_USUAL
 
-from . import person
+from . import line, many, person
 from .parts import Part
 
 FAR_OVER = 2.0
@@ -68,15 +68,16 @@ _SHOWN: Mapping[str, tuple[Status, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One step in a row of small cells."""
+    """One step in a row of small cells; `held` when the install is, or is to be, held before it."""
 
     title: str
     state: StepState
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BoardRow:
-    """One install on the board."""
+    """One install on the board. `since` when it has been where it is: in its step, in line, on hold."""
 
     install: Install
     cells: tuple[Cell, ...]
@@ -84,6 +85,8 @@ class BoardRow:
     since: datetime | None
     seconds: float
     usual: float | None
+    place: Place | None = None
+    quiet_why: str = ""
 
     @property
     def id(self) -> str:
@@ -95,9 +98,24 @@ class BoardRow:
         return self.install.status == Status.FAILED
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether its step goes on: it neither stands still nor has it ended."""
+        return self.install.status in (Status.RUNNING, Status.WAITING)
+
+    @property
+    def is_held(self) -> bool:
+        return self.install.status == Status.HELD
+
+    @property
+    def hold_title(self) -> str:
+        """The step that it is, or is to be, held before; empty when there is none."""
+        before = self.install.hold_before
+        return STEPS[before].title if before in STEPS else before
+
+    @property
     def is_slow(self) -> bool:
         """Whether its step takes far longer than usual."""
-        if self.usual is None or self.is_failed:
+        if self.usual is None or not self.is_at_work:
             return False
         return self.seconds > FAR_OVER * self.usual and self.seconds > self.usual + 60
 
@@ -123,7 +141,7 @@ class Numbers:
 def board(request: HttpRequest) -> HttpResponse:
     """The board; a POST acts on the rows that were chosen."""
     if request.method == "POST":
-        return _act(request)
+        return many.act(request)
     wanted = Filter.of(request.GET)
     shown = rows(person(request), wanted)
     context = {
@@ -140,28 +158,57 @@ def board(request: HttpRequest) -> HttpResponse:
 
 
 def rows(user: User, wanted: Filter) -> list[BoardRow]:
-    """The rows, most urgent first: two queries, whatever their number."""
+    """The rows, most urgent first: five queries at most, whatever their number."""
     now = timezone.now()
     recent = Q(status=Status.FAILED, ended_at__gte=now - FAILED_FOR)
     # A failure that somebody has already answered with a new install needs nobody's eye.
     answered = Q(server__installs__created_at__gt=F("created_at"))
     installs = reading.installs_of(user).filter(Q(status__in=LIVE) | recent)
     found = list(wanted.apply(installs).exclude(Q(status=Status.FAILED) & answered).order_by("pk")[:MOST_ROWS])
-    planned, usual = reading.planned_steps(found), reading.usual_times()
-    made = [_row(one, planned.get(one.pk, ()), usual.get(one.image.flavour, NOTHING_USUAL).steps, now) for one in found]
+    planned, usual, noted = reading.planned_steps(found), reading.usual_times(), _noted(found)
+    places = line.places() if any(line.is_in_line(one) for one in found) else {}
+    made = [
+        _row(
+            one, planned.get(one.pk, ()), usual.get(one.image.flavour, NOTHING_USUAL).steps, now,
+            places.get(one.pk), noted.get(one.pk),
+        )
+        for one in found
+    ]  # fmt: skip
     return sorted(made, key=lambda row: row.urgency)
 
 
-def _row(install: Install, steps: Sequence[str], usual: Mapping[str, float], now: datetime) -> BoardRow:
+def _noted(installs: Iterable[Install]) -> dict[int, Event]:
+    """The event that tells more of those that are held or silent than their rows do, by the key; one query, or none."""
+    kinds = {one.pk: Kind.STEP_QUIET if one.quiet_since else Kind.HELD for one in installs if _has_more_to_tell(one)}
+    if not kinds:
+        return {}
+    events = Event.objects.filter(install_id__in=kinds, kind__in=set(kinds.values())).order_by("install_id", "seq")
+    return {event.install_id: event for event in events if event.kind == kinds[event.install_id]}
+
+
+def _has_more_to_tell(install: Install) -> bool:
+    return install.quiet_since is not None or install.status == Status.HELD
+
+
+def _row(
+    install: Install,
+    steps: Sequence[str],
+    usual: Mapping[str, float],
+    now: datetime,
+    place: Place | None,
+    noted: Event | None,
+) -> BoardRow:
     since = install.step_started_at or install.started_at
     until = install.ended_at or now
     return BoardRow(
         install,
         tuple(cells(install, steps or steps_for(licensed=is_licensed(install.image)))),
         STEPS[install.step].title if install.step in STEPS else "",
-        since,
+        noted.at if noted and install.status == Status.HELD else (install.queued_at if place else since),
         (until - since).total_seconds() if since else 0.0,
         usual.get(install.step),
+        place,
+        noted.data.get("reason", "nothing printed") if noted and install.quiet_since else "",
     )
 
 
@@ -175,12 +222,16 @@ _CURRENT = {
 
 def cells(install: Install, steps: Sequence[str]) -> list[Cell]:
     """The install's steps as cells: done up to the current one, to do behind it."""
-    at = steps.index(install.step) if install.step in steps else -1
+    held = install.status == Status.HELD
+    stands = install.hold_before if held else install.step
+    at = steps.index(stands) if stands in steps else -1
     current = _CURRENT.get(Status(install.status), StepState.WAITING)
     states = [
         StepState.DONE if place < at else current if place == at else StepState.PENDING for place in range(len(steps))
     ]
-    return [Cell(STEPS[name].title, state) for name, state in zip(steps, states, strict=True)]
+    return [
+        Cell(STEPS[name].title, state, name == install.hold_before) for name, state in zip(steps, states, strict=True)
+    ]
 
 
 def numbers() -> Numbers:
@@ -214,58 +265,3 @@ def board_parts(user: User, wanted: Filter) -> tuple[list[Part], list[str]]:
     figures = Part("board-numbers", render_to_string("deploy/_board_numbers.html", {"numbers": numbers()}))
     made = [Part(row.id, render_to_string("deploy/_board_row.html", {"row": row}), "board-rows") for row in shown]
     return [figures, *made], [row.id for row in shown]
-
-
-# --- acting on many
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What has come of one row."""
-
-    install: Install
-    done: bool
-    words: str
-
-
-def _act(request: HttpRequest) -> HttpResponse:
-    """Cancels or retries what was chosen, one by one. Cancelling asks first, and says what each would leave behind."""
-    act = request.POST.get("act")
-    if act not in ("cancel", "retry"):
-        raise Http404
-    chosen = _chosen(request)
-    if act == "cancel" and not request.POST.get("sure") and chosen:
-        touched = _touched(chosen)
-        context = {"installs": [(one, one.pk in touched) for one in chosen], "back": request.get_full_path()}
-        return render(request, "deploy/board_cancel.html", context)
-    results = [_one(act, install, person(request)) for install in chosen]
-    outcome = {"results": results, "act": act, "back": request.get_full_path()}
-    return render(request, "deploy/board_results.html", outcome)
-
-
-def _chosen(request: HttpRequest) -> list[Install]:
-    """The installs whose boxes were ticked; what is no install is passed over."""
-    uuids = []
-    for text in request.POST.getlist("install")[:MOST_ROWS]:
-        try:
-            uuids.append(UUID(text))
-        except ValueError:
-            continue
-    return list(reading.installs_of(request.user).filter(uuid__in=uuids).order_by("server__name"))
-
-
-def _touched(installs: Iterable[Install]) -> set[int]:
-    """The keys of those whose disks may have been touched: one query."""
-    begun = Event.objects.filter(install__in=list(installs), kind=Kind.STEP_STARTED, data__step=POINT_OF_NO_RETURN)
-    return set(begun.values_list("install_id", flat=True))
-
-
-def _one(act: str, install: Install, by: User) -> Result:
-    try:
-        if act == "cancel":
-            actions.cancel(install, by)
-        else:
-            actions.retry(install, by)
-    except actions.Refused as refused:
-        return Result(install, False, str(refused))
-    return Result(install, True, "is being cancelled" if act == "cancel" else "goes on")

@@ -55,6 +55,11 @@ class ServerRow:
         return STEPS[self.live.step].title if self.live and self.live.step in STEPS else ""
 
     @property
+    def hold_title(self) -> str:
+        """The step that the running install is, or is to be, held before."""
+        return STEPS[self.live.hold_before].title if self.live and self.live.hold_before in STEPS else ""
+
+    @property
     def disks(self) -> str:
         """The disks in a few words: `2 x 960 GB`."""
         return disks_in_words(disk.size for disk in self.server.disks.all())

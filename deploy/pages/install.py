@@ -1,17 +1,16 @@
-"""The page of an install, its logs, and the buttons on it."""
+"""The page of an install, and its logs."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from uuid import UUID
 
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
-from deploy import actions, logs, reading
+from deploy import logs, reading
 from deploy.logs import LineKind
 from deploy.models import Install, LogChunk
 from deploy.reading import Extract
@@ -30,11 +29,11 @@ _ANCHOR = re.compile(r"(?P<step>[a-z-]{1,40})-(?P<attempt>\d{1,6})-L(?P<line>\d{
 @require_safe
 def install_page(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """The install as it stands; `?step=` opens a step, `?at=` a line of a log, else the current step is open."""
-    install = _visible(request, uuid)
+    install = visible(request, uuid)
     if install.archive_id:
         return render(request, "deploy/archived.html", {"install": install})
     after = reading.cursor(install)
-    view = view_of(install)
+    view = view_of(install, for_ops=person(request).is_ops)
     step, attempt, line = _asked_for(request, view)
     context = {
         "view": view,
@@ -78,7 +77,7 @@ def log_page(request: HttpRequest, uuid: UUID, step: str, attempt: int) -> HttpR
 
     `?bare=1` gives the lines alone, for a page that puts them into itself.
     """
-    install = _visible(request, uuid)
+    install = visible(request, uuid)
     if step not in STEPS:
         raise Http404
     if install.archive_id:
@@ -113,7 +112,7 @@ def _extract(request: HttpRequest, install: Install, step: str, attempt: int) ->
 @require_safe
 def log_download(request: HttpRequest, uuid: UUID, step: str, attempt: int) -> HttpResponseBase:
     """A whole log as plain text, a line for a line, so that permalinks and line numbers agree."""
-    install = _visible(request, uuid)
+    install = visible(request, uuid)
     if step not in STEPS:
         raise Http404
     if install.archive_id:
@@ -138,37 +137,6 @@ def line_text(line: logs.Line) -> str:
     return f"# {line.text}" if line.kind is LineKind.NOTE else line.text
 
 
-@login_required
-def cancel(request: HttpRequest, uuid: UUID) -> HttpResponse:
-    """Asks before it cancels: GET is the question, for browsers without scripts; POST is the answer."""
-    install = _visible(request, uuid)
-    if request.method != "POST":
-        return render(request, "deploy/cancel.html", {"view": view_of(install)})
-    return _acted(request, install, "The install is being cancelled.", lambda: actions.cancel(install, person(request)))
-
-
-@login_required
-@require_POST
-def retry(request: HttpRequest, uuid: UUID) -> HttpResponse:
-    """Lets a failed or cancelled install go on; `from_start` from its first step."""
-    install = _visible(request, uuid)
-    from_start = bool(request.POST.get("from_start"))
-    return _acted(
-        request, install, "The install goes on.", lambda: actions.retry(install, person(request), from_start=from_start)
-    )
-
-
-def _acted(request: HttpRequest, install: Install, done: str, act: Callable[[], None]) -> HttpResponse:
-    """Back to the install, with a word of what has come of it; a refusal keeps its status."""
-    try:
-        act()
-    except actions.Refused as refused:
-        context = {"refused": refused, "install": install}
-        return render(request, "deploy/refused.html", context, status=refused.status)
-    messages.success(request, done)
-    return redirect(install)
-
-
-def _visible(request: HttpRequest, uuid: UUID) -> Install:
+def visible(request: HttpRequest, uuid: UUID) -> Install:
     """The install, if this person may see it; else there is no such page."""
     return get_object_or_404(reading.installs_of(request.user), uuid=uuid)

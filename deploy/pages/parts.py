@@ -13,6 +13,7 @@ from deploy import logs
 from deploy.reading import Chunk, last_progress
 from deploy.timeline import StepRow
 
+from . import chronicle
 from .view import InstallView
 
 
@@ -29,14 +30,27 @@ class Part:
         return {"id": self.id, "html": self.html, "into": self.into}
 
 
-def parts_of(view: InstallView) -> list[Part]:
-    """Everything on the page that can have changed, logs apart."""
+def parts_of(view: InstallView, since: int = 0) -> list[Part]:
+    """Everything on the page that can have changed after event `since`, logs apart."""
     return [
         _part("install-status", "deploy/_install_status.html", view=view),
         _part("install-outcome", "deploy/_install_outcome.html", view=view),
-        _part("cancel-words", "deploy/_cancel_words.html", view=view),
+        *_question_parts(view),
         *(part for row in view.rows for part in _step_parts(view, row)),
+        *(
+            _part(line.id, "deploy/_event.html", into="history-lines", line=line)
+            for line in chronicle.chronicle(view.history[since:])
+        ),
+        _part("history-count", "deploy/_history_count.html", view=view),
     ]
+
+
+def _question_parts(view: InstallView) -> Iterator[Part]:
+    """What the dialogs say: a customer's page has but one of them."""
+    yield _part("cancel-words", "deploy/_cancel_words.html", view=view)
+    if view.for_ops:
+        yield _part("hold-words", "deploy/_hold_words.html", view=view)
+        yield _part("reset-words", "deploy/_reset_words.html", view=view)
 
 
 def _step_parts(view: InstallView, row: StepRow) -> Iterator[Part]:
@@ -53,10 +67,10 @@ def _part(id: str, template: str, into: str = "", **context: Any) -> Part:
     return Part(id, render_to_string(template, context), into)
 
 
-def snapshot(view: InstallView) -> dict[str, Any]:
-    """The message that brings a page up to date, whatever it showed before."""
+def snapshot(view: InstallView, since: int = 0) -> dict[str, Any]:
+    """The message that brings a page up to date that has shown the history up to event `since`."""
     return {
-        "parts": [part.to_json() for part in parts_of(view)],
+        "parts": [part.to_json() for part in parts_of(view, since)],
         "current": view.current,
         "seq": view.state.seq,
         "live": view.is_live,

@@ -2,30 +2,42 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.utils import timezone
 
-from deploy import reading, timeline
+from deploy import actions, reading, timeline
 from deploy.context import is_licensed
-from deploy.events import Failure, State, Status
+from deploy.events import MOST_FAILED_ATTEMPTS, Event, Failure, Kind, State, Status, StepState
+from deploy.limits import Place
 from deploy.models import Install
-from deploy.steps import STEPS, steps_for
-from deploy.timeline import Attempt, StepRow, Usual
+from deploy.steps import INTO_RESCUE, STEPS, steps_for
+from deploy.timeline import Attempt, Hold, StepRow, Usual
 from servers.storage.draw import Drawing, drawing
 
+from . import chronicle, line
 from .past import state_of
+from .whereabouts import after_a_cancel, whereabouts
+
+NEARLY_WORN_OUT = 5
+"""So few attempts before the last one the page begins to count them."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstallView:
-    """Everything that the page says about an install, its logs apart."""
+    """Everything that the page says about an install, its logs apart; to ops it offers more."""
 
     install: Install
     state: State
+    history: tuple[Event, ...]
     rows: tuple[StepRow, ...]
     current: str
     usual: Usual
+    place: Place | None = None
+    later: Install | None = None
+    """The latest install of the server, when this one has ended and is not it."""
+    for_ops: bool = False
 
     @property
     def status(self) -> Status:
@@ -36,16 +48,34 @@ class InstallView:
         """Whether something can still happen by itself."""
         return self.status.is_live
 
-    @property
-    def seconds(self) -> float:
-        """How long it has taken, until now or until it ended."""
-        end = self.state.ended_at or timezone.now()
-        return (end - (self.state.started_at or end)).total_seconds()
+    # Time
 
     @property
-    def past_no_return(self) -> bool:
-        """Whether the disks may have been touched."""
-        return timeline.past_no_return(self.state)
+    def idle(self) -> timedelta:
+        """How long it has stood in line or was held so far."""
+        return timeline.idle_time(self.history, self.state.ended_at or timezone.now())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is done nor waited for: its clock stands."""
+        return self.status in (Status.QUEUED, Status.HELD)
+
+    @property
+    def clock_since(self) -> datetime | None:
+        """When it would have begun if it had never stood still."""
+        return self.state.started_at + self.idle if self.state.started_at else None
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken, until now or until it ended, without the time in which it stood still."""
+        end = self.state.ended_at or timezone.now()
+        return max((end - (self.clock_since or end)).total_seconds(), 0)
+
+    @property
+    def in_line_since(self) -> datetime | None:
+        return self.install.queued_at if self.status is Status.QUEUED else None
+
+    # What can be done to it
 
     @property
     def can_cancel(self) -> bool:
@@ -53,13 +83,114 @@ class InstallView:
 
     @property
     def can_retry(self) -> bool:
-        return self.status in (Status.FAILED, Status.CANCELLED) and not self.install.archive_id
+        return self.status in (Status.FAILED, Status.CANCELLED) and not (self.is_worn_out or self.install.archive_id)
+
+    @property
+    def can_hold(self) -> bool:
+        return self.can_cancel and self.status is not Status.HELD and bool(self.holdable)
+
+    @property
+    def holdable(self) -> tuple[StepRow, ...]:
+        """The steps that it can be held before: those that have not begun."""
+        return tuple(row for row in self.rows if self.state.of(row.name).state in _NOT_BEGUN)
+
+    @property
+    def can_release(self) -> bool:
+        return self.can_cancel and bool(self.state.hold_before)
+
+    @property
+    def resume(self) -> StepRow | None:
+        """The step with which a retry goes on."""
+        return self.row(actions.resume_from(self.state)) or self.rows[0]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a retry goes on somewhere behind the first step."""
+        return self.resume is not None and self.resume.name not in (INTO_RESCUE, self.rows[0].name)
 
     @property
     def finishing(self) -> StepRow | None:
         """The step that is finished first when somebody cancels now; None when it stops at once."""
         row = self.row(self.current)
         return row if row and row.is_open and not STEPS[row.name].cancellable else None
+
+    # How often it has failed
+
+    @property
+    def is_worn_out(self) -> bool:
+        return self.state.failed_attempts >= MOST_FAILED_ATTEMPTS
+
+    @property
+    def attempts_left(self) -> int | None:
+        """How many attempts may fail yet; None while that is nobody's worry."""
+        left = MOST_FAILED_ATTEMPTS - self.state.failed_attempts
+        return left if left <= NEARLY_WORN_OUT else None
+
+    @property
+    def backing_off(self) -> tuple[StepRow, Attempt] | None:
+        """The step and the attempt that has failed, while the next one is waited for."""
+        if self.status is not Status.WAITING or any(row.is_open for row in self.rows):
+            return None
+        ended = [(row, row.latest) for row in self.rows if row.latest and row.latest.retry_at]
+        return max(ended, key=lambda pair: pair[1].ended_at or pair[1].started_at, default=None)
+
+    # Where it leaves the server
+
+    @property
+    def past_no_return(self) -> bool:
+        """Whether the disks may have been touched."""
+        return timeline.past_no_return(self.state)
+
+    @property
+    def server_now(self) -> str:
+        """The state that the server is in, as far as the history tells."""
+        left = next((event.data.get("left") for event in reversed(self.history) if event.kind is Kind.CANCELLED), "")
+        if self.status is Status.CANCELLED and left:
+            return f"{self.install.server.name} was left {left}."
+        return whereabouts(self.state, self.history).value.now.format(self.install.server.name)
+
+    @property
+    def cancel_leaves(self) -> str:
+        """What a cancel would leave behind."""
+        return after_a_cancel(self.state, self.history).value.cancel.format(self.install.server.name)
+
+    @property
+    def reset_leaves(self) -> str:
+        """What an end by force would leave behind."""
+        return whereabouts(self.state, self.history).value.reset.format(self.install.server.name)
+
+    # What it says
+
+    @property
+    def hold(self) -> Hold | None:
+        return timeline.hold_of(self.history)
+
+    @property
+    def hold_title(self) -> str:
+        """The step that it is, or is to be, held before."""
+        return STEPS[self.state.hold_before].title if self.state.hold_before in STEPS else ""
+
+    @property
+    def failure(self) -> Failure | None:
+        return self.state.failure
+
+    @property
+    def failed_step(self) -> str:
+        """The step that shows the failure; none when the install was ended from outside."""
+        row = self.row(self.current)
+        if not (self.failure and row and row.latest) or self.was_reset:
+            return ""
+        return row.name if row.latest.failure == self.failure else ""
+
+    @property
+    def was_reset(self) -> bool:
+        """Whether it was ended by force."""
+        return self.failure is not None and self.failure.code == "force-reset"
+
+    @property
+    def lines(self) -> list[chronicle.Line]:
+        """The whole history in words."""
+        return chronicle.chronicle(self.history)
 
     @property
     def summary(self) -> str:
@@ -90,29 +221,42 @@ class InstallView:
         key: str = self.state.result("verify").get("verified", "")
         return key
 
-    @property
-    def failure(self) -> Failure | None:
-        return self.state.failure
-
     def row(self, step: str) -> StepRow | None:
         """The step's row; None when the install has no such step."""
         return next((row for row in self.rows if row.name == step), None)
 
 
-def view_of(install: Install) -> InstallView:
-    """The install as it stands: one query, and two more when the usual times have to be looked up again."""
+_NOT_BEGUN = (StepState.PENDING, StepState.FAILED)
+
+
+def view_of(install: Install, *, for_ops: bool = False) -> InstallView:
+    """The install as it stands: one query, and two more when the usual times have to be looked up again.
+
+    One that stands in line costs two, once a second; one that has failed or was cancelled one.
+    """
     history = install.history()
     state, usual = state_of(install, history), reading.usual_for(install)
     attempts = timeline.attempts_of(history)
     steps = state.steps or steps_for(licensed=is_licensed(install.image))
     rows = tuple(_row(name, state, attempts.get(name, ()), usual) for name in steps)
-    return InstallView(install, state, rows, timeline.current_step(state) or rows[0].name, usual)
+    current = timeline.current_step(state) or rows[0].name
+    place, later = line.place_of(install), _later(install)
+    return InstallView(install, state, tuple(history), rows, current, usual, place, later, for_ops)
+
+
+def _later(install: Install) -> Install | None:
+    if install.status not in (Status.FAILED, Status.CANCELLED):
+        return None
+    newest = Install.objects.filter(server=install.server_id, pk__gt=install.pk)
+    return newest.only("uuid", "status", "created_at").order_by("-pk").first()
 
 
 def _row(name: str, state: State, attempts: tuple[Attempt, ...], usual: Usual) -> StepRow:
-    step, cut_off = STEPS[name], state.status is Status.CANCELLED and state.step == name
+    step, progress = STEPS[name], state.of(name)
+    called = progress.state is StepState.WAITING and bool(attempts) and attempts[-1].state is StepState.RUNNING
+    stopped = progress.state is StepState.FAILED and bool(attempts) and attempts[-1].failure is None
     return StepRow(
-        name, step.title, state.of(name).state, attempts,
-        tries=max(step.retries + 1, len(attempts)), limit=step.timeout * settings.LANDFALL_PATIENCE,
-        usual=usual.steps.get(name), stopped=cut_off,
+        name, step.title, StepState.RUNNING if called else progress.state, attempts,
+        tries=progress.tries, most=step.retries + 1, limit=step.timeout * settings.LANDFALL_PATIENCE,
+        usual=usual.steps.get(name), stopped=stopped,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from deploy.logs import Line, LineKind
 from deploy.pages.draft import Checked, Draft, Section
 from deploy.pages.draft import is_over as has_ended
 from deploy.reading import UNSHOWN, Chunk, Extract, Found
+from deploy.steps import STEPS
 from deploy.timeline import Attempt, StepRow
 from images.models import Image
 
@@ -39,6 +40,18 @@ def countdown(at: datetime) -> SafeString:
     seconds = max((at - timezone.now()).total_seconds(), 0)
     clock = format_html('<time class="mono" data-until="{}">{}</time>', f"{at.timestamp():.1f}", duration(seconds))
     return format_html("in {}", clock)
+
+
+@register.simple_tag
+def moment(at: datetime) -> SafeString:
+    """A time of the day to the second, the whole of it on hover; with its date when that is not today's."""
+    utc = at.astimezone(timezone.get_default_timezone())
+    day = "" if utc.date() == timezone.now().date() else f"{utc:%Y-%m-%d} "
+    return format_html(
+        '<time class="mono nowrap" datetime="{}" title="{}">{}</time>',
+        utc.isoformat(timespec="milliseconds"), f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03} UTC",
+        f"{day}{utc:%H:%M:%S}",
+    )  # fmt: skip
 
 
 @register.filter
@@ -85,6 +98,25 @@ _WHOSE: Mapping[Blame, str] = {
 def whose(blame: Blame) -> str:
     """Whose a failure is, as a sentence."""
     return _WHOSE[blame]
+
+
+_WHOSE_SHORT: Mapping[Blame, str] = {
+    Blame.CUSTOMER: "customer's",
+    Blame.PROVIDER: "provider's",
+    Blame.HARDWARE: "hardware",
+}
+
+
+@register.filter
+def whose_short(blame: Blame) -> str:
+    """Whose a failure is, in a table."""
+    return _WHOSE_SHORT[blame]
+
+
+@register.filter
+def step_title(name: str) -> str:
+    """What a step is called."""
+    return STEPS[name].title if name in STEPS else name
 
 
 @register.filter

@@ -48,12 +48,23 @@ export function apply(parts) {
   for (const { id, html, into } of parts) {
     const old = document.getElementById(id);
     if (into && !old) document.getElementById(into)?.insertAdjacentHTML("beforeend", html);
-    else if (!into && old && shown.get(id) !== html) old.outerHTML = html;
+    else if (!into && old && shown.get(id) !== html) replace(old, html);
     shown.set(id, html);
   }
   const token = document.querySelector("input[name=csrfmiddlewaretoken]:not([data-csrf])")?.value;
   for (const field of document.querySelectorAll("[data-csrf]")) field.value = token || "";
 }
+
+/** Puts html in an element's place; what was chosen in it stays chosen, as long as one still can. */
+const replace = (old, html) => {
+  const chosen = [...old.querySelectorAll("select")].map((field) => [field.id, field.value, field === document.activeElement]);
+  old.outerHTML = html;
+  for (const [id, value, focused] of chosen) {
+    const field = document.getElementById(id);
+    if (field?.querySelector(`option[value="${CSS.escape(value)}"]`)) field.value = value;
+    if (focused) field?.focus();
+  }
+};
 
 let skew = 0;
 
