@@ -15,7 +15,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from images.flavours import EFI_LOADER
-from metadata import boot, tokens
+from metadata import boot
 from servers.power import PowerCode, PowerError, Target, power_of
 
 from . import live, queue
@@ -35,6 +35,7 @@ LONGEST_WAIT = timedelta(minutes=1)
 """How long an install sleeps at most: nothing depends on it, it mends a wake-up that was lost."""
 FIRST_PAUSE = timedelta(seconds=5)
 """Before the second attempt at a step; doubles with every further one."""
+LONGEST_PAUSE = timedelta(minutes=5)
 
 
 class Driver:
@@ -127,10 +128,11 @@ class Driver:
     def _perform(self, step: Step) -> Outcome:
         control = StepControl(self._leased, self._line, step)
         try:
-            # A job may have ended well and in time while nobody was looking; following it tells.
-            if control.now >= control.deadline and not step.commands:
+            outcome = step.perform(control)
+            # What came while nobody was there to look is not too late; only to wait on there is no time left.
+            if isinstance(outcome, WaitUntil) and control.now >= control.deadline:
                 raise StepFailed(step.timed_out(patient(step.timeout)))
-            return step.perform(control)
+            return outcome
         except PowerError as error:
             # Trying a wrong password again locks the account of many a BMC.
             final = error.code == PowerCode.REFUSED.value
@@ -159,7 +161,7 @@ class Driver:
                 failure = _worn_out(failure)
             self._leased.append(Kind.STEP_FAILED, self._ended(step) | {"failure": failure.to_json()})
             return None
-        retry_at: datetime = timezone.now() + FIRST_PAUSE * 2 ** (tries - 1)
+        retry_at: datetime = timezone.now() + min(FIRST_PAUSE * 2 ** (tries - 1), LONGEST_PAUSE)
         again = {"resume_from": resume_from, "retry_at": retry_at.isoformat()}
         self._leased.append(Kind.STEP_FAILED, self._ended(step) | {"failure": error.failure.to_json()} | again)
         return retry_at
@@ -190,12 +192,9 @@ class Driver:
         return "as it was, and restarted from its own disks"
 
     def _tidy_up(self) -> None:
-        """What was made for this install alone opens nothing any more; an untouched server runs again."""
+        """A server whose install failed before the wipe runs again."""
         if self.state.status is Status.FAILED and not self.state.of(POINT_OF_NO_RETURN).attempt:
             log.info("%s: the server is left %s", self.install, self._send_back())
-        if self.state.status is Status.SUCCEEDED:
-            tokens.expire(self.install.uuid)
-            Install.objects.filter(pk=self.install.pk).update(private_key="")
 
 
 def resume_after(state: State, step: Step, error: StepFailed) -> str | None:

@@ -8,13 +8,17 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from metadata import tokens
+
 from . import events, limits, live, models
-from .events import Event, Kind, State
+from .events import Event, Kind, State, Status
 from .queue import Lease, LeaseLost
 from .webhooks import outbox
 
 _IN_LINE = (Kind.REQUESTED, Kind.RETRIED, Kind.RELEASED)
 """After these an install stands in line, until the limits let it pass."""
+_OVER = {"lease_token": None, "lease_worker": "", "lease_since": None, "lease_until": None}
+"""Nobody holds what has ended; who drives it when it is ended by force learns it by this, and writes nothing more."""
 
 
 def append(
@@ -70,9 +74,10 @@ def _appended(
         columns["wake_at"] = wake_at or now
     if kind in _IN_LINE:
         columns |= {"queued_at": now, "admitted_at": None if limits.limits() else now}
-    if kind is Kind.FORCE_RESET:
-        # Whoever drives it learns by this that it is over, and can write nothing more.
-        columns |= {"lease_token": None, "lease_worker": "", "lease_since": None, "lease_until": None}
+    if not state.status.is_live:
+        columns |= _OVER
+    if state.status is Status.SUCCEEDED:
+        columns |= {"private_key": ""}
     unchanged = models.Install.objects.filter(pk=install.pk, last_seq=before.seq)
     if lease:
         unchanged = unchanged.filter(lease_token=lease.token)
@@ -83,6 +88,9 @@ def _appended(
     )
     if before.status.is_live and not state.status.is_live:
         outbox.enqueue(install, state)
+    if state.status is Status.SUCCEEDED:
+        # In the same transaction: a worker that dies behind it leaves nothing open.
+        tokens.expire(install.uuid)
     return state
 
 

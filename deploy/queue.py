@@ -88,9 +88,15 @@ def claim(worker: str, now: datetime) -> tuple[Install, Lease] | None:
 
 
 def renew(leases: Iterable[Lease], now: datetime) -> int:
-    """How many of the leases still hold; all of them are prolonged with one UPDATE."""
+    """How many of the leases still hold; all that nobody has locked are prolonged with one UPDATE."""
     tokens = [lease.token for lease in leases]
-    return Install.objects.filter(lease_token__in=tokens).update(lease_until=now + LEASE_TIME) if tokens else 0
+    if not tokens:
+        return 0
+    with transaction.atomic():
+        # A row that a slow statement keeps locked is renewed next time; it must not let all the others run out.
+        unlocked = Install.objects.select_for_update(skip_locked=True).order_by().filter(lease_token__in=tokens)
+        keys = list(unlocked.values_list("pk", flat=True))
+        return Install.objects.filter(pk__in=keys).update(lease_until=now + LEASE_TIME)
 
 
 def notices(leases: Iterable[Lease]) -> dict[UUID, Notice]:

@@ -34,7 +34,7 @@ def rescue(control: Control) -> Outcome:
     if not cycles:
         control.boot_into_rescue()
         control.power_cycle(Target.NETWORK)
-    elif len(cycles) == 1 and control.now >= halfway and not control.hands:
+    elif len(cycles) == 1 and halfway <= control.now < control.deadline and not control.hands:
         control.say("The rescue system has not called: once more, with the network as the boot device for good.")
         control.power_cycle(Target.NETWORK, persistent=True)
         cycles.append(state.seq)
