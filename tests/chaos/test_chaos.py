@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.chaos
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
