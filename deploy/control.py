@@ -205,7 +205,8 @@ class StepControl:
             job.start(script(commands))
         status = self._follow(job, silence)
         if status != 0:
-            raise StepFailed(self._command_failed(status))
+            failure = self._command_failed(status)
+            raise StepFailed(failure, final=errors.CATALOGUE[failure.code].final)
         return job.result() if result else b""
 
     def _follow(self, job: Job, silence: "_Silence") -> int:
@@ -275,7 +276,8 @@ class StepControl:
 
     def _command_failed(self, status: int) -> Failure:
         command, tail, exit_status = self.logbook.tail()
-        if status == LOST:
+        # A command may end with that number too, and then its own status is in the log.
+        if status == LOST and not exit_status:
             said = f"{self.step.title}: its job vanished from the rescue system."
             return errors.failure("job-lost", said, command=command, tail=tail)
         return errors.of_command(command, exit_status or status, tail)

@@ -42,6 +42,7 @@ DISKS = Chapter(
                     of="update-initramfs|dracut|update-grub|grub2?-mkconfig|grub2?-install",
                 ),
             ),
+            final=True,
         ),
         Entry(
             "no-space",
@@ -49,6 +50,7 @@ DISKS = Chapter(
             "A file system is full: what should go onto it does not fit.",
             "Choose a layout that gives it more room, a larger disk, or a smaller image.",
             (Trace("No space left on device", "any program, as the C library has it: seen"),),
+            final=True,
         ),
         Entry(
             "read-only",
@@ -112,6 +114,7 @@ DISKS = Chapter(
                 Trace("is too small .* for required metadata", "mdadm 4.4: seen"),
                 Trace(r"Failed to add #\d+ partition", "sfdisk of util-linux 2.41: seen"),
             ),
+            final=True,
         ),
         Entry(
             "filesystem-refused",
@@ -227,6 +230,7 @@ BOOT = Chapter(
                 Trace("no packages found matching", "dpkg-query of Debian 12: seen", of="dpkg-query"),
                 Trace("package .* is not installed", "rpm: read", of="rpm"),
             ),
+            final=True,
         ),
         Entry(
             "grub-no-room",
@@ -241,6 +245,7 @@ BOOT = Chapter(
                     "grub-install: read",
                 ),
             ),
+            final=True,
         ),
         Entry(
             "grub-no-disk",
@@ -284,6 +289,7 @@ LICENCE = Chapter(
                 Trace(r"Max (?:Content )?Hosts \(\d+\) reached for activation key", "Katello: read"),
                 Trace("No (?:subscriptions|entitlements) are available from the pool", "Candlepin: read"),
             ),
+            final=True,
         ),
         Entry(
             "licence-refused",
@@ -299,6 +305,7 @@ LICENCE = Chapter(
                 Trace("Invalid credentials for request|Invalid username or password", "subscription-manager: read"),
                 Trace(r"HTTP error code 40[0134]\b", "subscription-manager from 1.29 on: read"),
             ),
+            final=True,
         ),
         Entry(
             "licence-unreachable",
@@ -350,6 +357,7 @@ ANY = Chapter(
                 ),
                 Trace("(?:command )?not found", "dash, bash: seen", of="^chroot", statuses=frozenset({127})),
             ),
+            final=True,
         ),
         Entry(
             "rescue-incomplete",
@@ -360,6 +368,7 @@ ANY = Chapter(
                 Trace(says="bash: there is no such program", of="^(?!chroot)", statuses=frozenset({127})),
                 Trace("modprobe: FATAL: Module", "kmod of Debian 13: seen", of="^modprobe"),
             ),
+            final=True,
         ),
         Entry(
             "copy-incomplete",

@@ -31,13 +31,17 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One failure as the catalogue knows it: `meaning` is one sentence, `fix` says what to do next."""
+    """One failure as the catalogue knows it: `meaning` is one sentence, `fix` says what to do next.
+
+    With `final` it would be the same again, and the engine does not try again by itself.
+    """
 
     code: str
     blame: Blame
     meaning: str
     fix: str
     traces: tuple[Trace, ...] = field(default=())
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

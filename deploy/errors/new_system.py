@@ -8,7 +8,8 @@ from ..events import Blame
 from .entry import Chapter, Entry, Trace
 
 _JOURNAL = r"^journalctl|/var/log/messages"
-_CLOUD_INIT = r"/var/log/cloud-init"
+LOGS = rf"{_JOURNAL}|/var/log/cloud-init"
+"""The commands that show logs of the new system itself."""
 _UNIT = r"landfall-phone-home(\[\d+\])?: "
 
 # Drives without a medium complain in the same words.
@@ -22,8 +23,14 @@ DISK = Entry(
     (
         Trace(rf"I/O error, dev {_A_DISK}", "the kernel: seen", of=_JOURNAL),
         Trace(rf"Buffer I/O error on dev {_A_DISK}", "the kernel: seen", of=_JOURNAL),
-        Trace("can't read superblock on|Input/output error", "mount of util-linux 2.41: seen", of="^mount"),
+        Trace("can't read superblock on|Input/output error", "mount of util-linux 2.41: seen", of="^mount "),
     ),
+)
+UNREADABLE = Entry(
+    "phone-home-unreadable",
+    Blame.HARDWARE,
+    "The new system never phoned home, and its file systems cannot be mounted any more.",
+    "Look at the SMART values of the server's disks (smartctl -a) and at the lines below; then reinstall.",
 )
 PANIC = Entry(
     "phone-home-panic",
@@ -159,8 +166,8 @@ SILENT = Chapter(
     "A new system that does not call",
     "The server is booted into rescue once more, and the new system's logs are read: what shows there is this.",
     (
-        DISK, PANIC, NO_ROOT, NEVER_STARTED, EMERGENCY, TOKEN, REFUSED, NO_NETWORK, NO_NAME, UNREACHABLE, TURNED_AWAY,
-        NO_SSHD, CLOUD_INIT, UNIT_GONE, UNKNOWN,
+        DISK, UNREADABLE, PANIC, NO_ROOT, NEVER_STARTED, EMERGENCY, TOKEN, REFUSED, NO_NETWORK, NO_NAME, UNREACHABLE,
+        TURNED_AWAY, NO_SSHD, CLOUD_INIT, UNIT_GONE, UNKNOWN,
     ),
 )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from ..events import Blame
 from .catalogue import CHAPTERS
 from .entry import Entry
 
@@ -33,7 +32,5 @@ def _lines() -> Iterator[str]:
 
 
 def _row(entry: Entry) -> str:
-    return f"| `{entry.code}` | {_WHOSE[entry.blame]} | {entry.meaning} | {entry.fix} |"
-
-
-_WHOSE = {blame: blame.value for blame in Blame}
+    fix = f"{entry.fix} (Not tried again by itself.)" if entry.final else entry.fix
+    return f"| `{entry.code}` | {entry.blame.value} | {entry.meaning} | {fix} |"

@@ -131,6 +131,14 @@ def test_a_failed_step_is_tried_again_as_often_as_it_may_be(sshd: Sshd) -> None:
     assert (install.status, install.attempt) == (Status.FAILED, 2)
 
 
+def test_a_failure_that_would_be_the_same_again_is_not_tried_again(sshd: Sshd) -> None:
+    full = run("dd", "if=/dev/zero", "of=/dev/full", "bs=64K", "count=1", "status=none")
+    install, steps = install_in_rescue(sshd, a_step("copy", full, retries=2))
+    install = drive(install, steps)
+    assert (install.status, install.attempt) == (Status.FAILED, 1)
+    assert (install.failure["code"], install.failure["blame"]) == ("no-space", "customer")
+
+
 def test_another_worker_goes_on_where_one_stopped_with_neither_gap_nor_double_line(sshd: Sshd) -> None:
     install, steps = install_in_rescue(sshd, a_step("copy", NUMBERS))
     stopping = threading.Event()
