@@ -175,7 +175,9 @@ def host_key(address: str, port: int) -> str:
     """The host key that answers there now, as 'ssh-ed25519 AAAA...'; `Unreachable` when nobody does."""
     transport = _handshake(address, port)
     try:
-        return _line(transport.get_remote_server_key())
+        # a system that is just starting or ending may hang up as soon as keys are agreed upon
+        with _breaks_are_unreachable():
+            return _line(transport.get_remote_server_key())
     finally:
         transport.close()
 

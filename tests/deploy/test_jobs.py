@@ -77,11 +77,14 @@ def test_output_comes_in_batches_not_line_by_line(job: Job) -> None:
 
 
 def test_a_job_that_is_killed_ends_with_all_it_started_and_is_lost(job: Job, tmp_path: Path) -> None:
-    job.start(f"(sleep 2; touch {tmp_path}/late) & echo begun; wait")
+    alive = tmp_path / "alive"
+    alive.touch()
+    job.start(f"(while sleep 0.1; do echo >> {alive}; done) & echo begun; wait")
     job.kill()
     assert followed(job)[1] == LOST
-    time.sleep(2.3)
-    assert not (tmp_path / "late").exists()
+    written = alive.stat().st_size
+    time.sleep(0.5)
+    assert alive.stat().st_size == written
 
 
 def test_the_result_of_a_job_is_what_the_marked_command_printed(job: Job) -> None:
@@ -117,3 +120,18 @@ def test_nobody_listening_is_unreachable() -> None:
 
 def test_the_host_key_that_answers_is_told(sshd: Sshd) -> None:
     assert transport.host_key("127.0.0.1", sshd.port) == sshd.host_key
+
+
+def test_a_system_that_hangs_up_once_keys_are_agreed_upon_is_unreachable(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handshake = transport._handshake
+
+    def cut_short(address: str, port: int) -> transport._Transport:
+        agreed = handshake(address, port)
+        agreed.close()
+        return agreed
+
+    monkeypatch.setattr(transport, "_handshake", cut_short)
+    with pytest.raises(transport.Unreachable):
+        transport.host_key("127.0.0.1", sshd.port)
