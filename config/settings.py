@@ -144,7 +144,7 @@ else:
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
         # A worker that is frozen in the middle of a transaction must not keep others from its installs.
-        "options": "-c idle_in_transaction_session_timeout=20s",
+        "options": "-c idle_in_transaction_session_timeout=60s",
         **DATABASES["default"].get("OPTIONS", {}),
         "pool": {
             "min_size": 1,
