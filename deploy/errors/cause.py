@@ -33,7 +33,8 @@ def likely_cause(log_text: str) -> Failure:
     aftermath = Aftermath(tuple(_sections(log_text)))
     for entry in new_system.SILENT.entries:
         if (evidence := aftermath.evidence_of(entry)) is not None:
-            said = f"{entry.meaning} {quoted(evidence[-1])}" if evidence else entry.meaning
+            last = re.sub(_LOG_LINE, "", evidence[-1]) if evidence else ""
+            said = f"{entry.meaning} {quoted(last)}" if last else entry.meaning
             return failure(entry.code, said, tail=evidence[-MOST_LINES:])
     return failure(new_system.UNKNOWN.code)
 
@@ -66,7 +67,10 @@ class Aftermath:
             new_system.CLOUD_INIT.code: self._cloud_init_at_work,
             new_system.UNIT_GONE.code: self._no_unit,
         }
-        lines = tuple(line for trace in entry.traces for line in self._shown(trace))
+        if entry is new_system.NO_NETWORK and self._has_address():
+            # A second network card without a cable makes the same complaints.
+            return None
+        lines = tuple(dict.fromkeys(line for trace in entry.traces for line in self._shown(trace)))
         return lines or (deduce[entry.code]() if entry.code in deduce else None)
 
     def _shown(self, trace: Trace) -> Iterator[str]:
@@ -77,6 +81,9 @@ class Aftermath:
 
     def _has_run(self) -> bool:
         return any(section.has(_LOG_LINE) for section in self._of(new_system.LOGS))
+
+    def _has_address(self) -> bool:
+        return any(section.has(_ADDRESS) for section in self._of(new_system.LOGS))
 
     def _not_mounted(self) -> tuple[str, ...] | None:
         failed = [section for section in self._of("^mount ") if section.status]
@@ -119,6 +126,10 @@ class Aftermath:
 
 
 _LOG_LINE = r"^\w{3} [ \d]\d \d\d:\d\d:\d\d \S+ "
+_ADDRESS = (
+    r"DHCPv4 address \S+ .*acquired from|bound to \d+\.\d+|dhcp4 \(\S+\): state changed \S+ -> bound"
+    r"|ci-info: \| +(?!lo )\S+ +\| +True +\| +\d+\.\d+\.\d+\.\d+ "
+)
 _ROOT = re.compile(r"\broot=UUID=([0-9A-Fa-f-]+)")
 _CLOUD_INIT_BEGAN = r"Cloud-init v\. \S+ running|Starting cloud-(?:init|config|final)"
 _CLOUD_INIT_ENDED = r"Cloud-init v\. \S+ finished at|Finished cloud-final|Reached target cloud-init\.target"

@@ -10,7 +10,8 @@ from .entry import Chapter, Entry, Trace
 _JOURNAL = r"^journalctl|/var/log/messages"
 LOGS = rf"{_JOURNAL}|/var/log/cloud-init"
 """The commands that show logs of the new system itself."""
-_UNIT = r"landfall-phone-home(\[\d+\])?: "
+# its name in the journal is that of the shell that runs it
+_UNIT = r" (?:sh|landfall-phone-home)\[\d+\]: "
 
 # Drives without a medium complain in the same words.
 _A_DISK = r"(?!fd\d|sr\d|nbd|loop)"
@@ -95,6 +96,7 @@ NO_NETWORK = Entry(
         Trace(r"dhcp4 \(\S+\): (?:request timed out|state changed \S+ -> timeout)", "NetworkManager: read"),
         Trace("Timeout occurred while waiting for network connectivity", "systemd-networkd-wait-online: read"),
         Trace("systemd-networkd-wait-online.service: Failed with result", "systemd 252: read"),
+        Trace(r"ci-info: \| +(?!lo )\S+ +\| +(?:True|False) +\| +(?:\.|fe80\S+) ", "cloud-init 22.4: seen"),
     ),
 )
 NO_NAME = Entry(
