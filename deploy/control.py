@@ -82,7 +82,7 @@ class StepControl:
         server, progress = leased.install.server, leased.state.of(step.name)
         self.now = timezone.now()
         self.started_at = progress.started_at or self.now
-        self.deadline = self.after(step.timeout)
+        self.deadline = max(self.after(step.timeout), self.after(step.after_wait, progress.waiting_since))
         # Counted without the clock from here on: it may be set while a job runs.
         self._ends = time.monotonic() + (self.deadline - self.now).total_seconds()
         self.address = Address(server.address, server.ssh_port)
@@ -108,8 +108,13 @@ class StepControl:
     def context(self) -> Context:
         return dry_context(self._install, self._facts())
 
-    def after(self, span: timedelta) -> datetime:
-        return self.started_at + patient(span)
+    def after(self, span: timedelta, since: datetime | None = None) -> datetime:
+        return (since or self.started_at) + patient(span)
+
+    def may_wait_for(self, reason: str) -> bool:
+        """Whether the attempt's time is not up yet; where the step allows, waiting for something else has its own."""
+        anew = bool(self.step.after_wait) and reason != self.state.of(self.step.name).waiting_for
+        return anew or self.now < self.deadline
 
     def say(self, text: str) -> None:
         self.logbook.note(text)
@@ -288,7 +293,8 @@ class _Silence:
 
     def __init__(self, control: StepControl) -> None:
         self._control = control
-        last = control.logbook.last_at or control.started_at
+        # A job may begin long after its attempt did: phone-home's does when the call has not come.
+        last = control.logbook.last_at or control.now
         self._since = time.monotonic() - max((timezone.now() - last).total_seconds(), 0)
         self._limit = patient(control.step.quiet).total_seconds()
         self._asked = time.monotonic()

@@ -130,7 +130,7 @@ class Driver:
         try:
             outcome = step.perform(control)
             # What came while nobody was there to look is not too late; only to wait on there is no time left.
-            if isinstance(outcome, WaitUntil) and control.now >= control.deadline:
+            if isinstance(outcome, WaitUntil) and not control.may_wait_for(outcome.reason):
                 raise StepFailed(step.timed_out(patient(step.timeout)))
             return outcome
         except PowerError as error:

@@ -135,6 +135,7 @@ class StepProgress:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     waiting_for: str = ""
+    waiting_since: datetime | None = None
     quiet_since: datetime | None = None
     quiet_why: str = ""
     result: Data = field(default_factory=dict)
@@ -260,7 +261,7 @@ def _step_started(state: State, event: Event) -> State:
 
 def _step_waiting(state: State, event: Event) -> State:
     name, open_ = _open_attempt(state, event)
-    waiting = replace(open_, state=StepState.WAITING, waiting_for=event.data["reason"])
+    waiting = replace(open_, state=StepState.WAITING, waiting_for=event.data["reason"], waiting_since=event.at)
     return _with(replace(state, status=Status.WAITING), name, waiting)
 
 
@@ -409,7 +410,9 @@ def _open_attempt(state: State, event: Event) -> tuple[str, StepProgress]:
 
 
 def _closed(attempt: StepProgress, event: Event, state: StepState) -> StepProgress:
-    return replace(attempt, state=state, ended_at=event.at, waiting_for="", quiet_since=None, quiet_why="")
+    return replace(
+        attempt, state=state, ended_at=event.at, waiting_for="", waiting_since=None, quiet_since=None, quiet_why=""
+    )
 
 
 def _ended(attempt: StepProgress, event: Event, failure: Failure | None = None) -> StepProgress:

@@ -121,8 +121,8 @@ class Control(Protocol):
     def context(self) -> Context:
         """What the install is about, without tokens."""
 
-    def after(self, span: timedelta) -> datetime:
-        """The time that lies `span` behind the beginning of the attempt, on machines as slow as these."""
+    def after(self, span: timedelta, since: datetime | None = None) -> datetime:
+        """The time that lies `span` behind the beginning of the attempt, or `since`, on machines as slow as these."""
 
     def say(self, text: str) -> None:
         """Writes a line of Landfall's own into the step's log; not before its job, whose log begins with itself."""
@@ -189,6 +189,8 @@ class Step:
     """The purposes of the one-time tokens that its commands hold."""
     when_missed: bool = False
     """Its commands run only when what it waits for did not come: no review needs to show them."""
+    after_wait: timedelta = timedelta(0)
+    """So long an attempt may still take once it has begun to wait for something else, however late that was."""
     quiet: timedelta = timedelta(minutes=2)
     """So long it may print nothing before the page says so."""
 

@@ -1,7 +1,7 @@
 """Steps 11 to 13: off into the new system, its call, and the proof that it is the one that called."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from servers.power import Target
 
@@ -56,8 +56,14 @@ REBOOT = Step(
 
 HOME_WITHIN = timedelta(minutes=15)
 """How long the new system may take to call."""
-RESCUE_WITHIN = timedelta(minutes=25)
-"""When the rescue system that is then booted must have called; the rest of the step's time is for reading the logs."""
+ONCE_MORE_WITHIN = timedelta(minutes=2)
+"""Then it is waited for once more. Landfall itself may have been away: whoever called in vain does so every minute."""
+RESCUE_WITHIN = timedelta(minutes=10)
+"""How long the rescue system that is then booted may take to call."""
+
+FOR_HOME = "the new system to phone home"
+FOR_ONE_MORE_CALL = "one more call of the new system, which makes one every minute"
+FOR_RESCUE = "the rescue system to call, to read the new system's logs"
 
 
 def phone_home(control: Control) -> Outcome:
@@ -74,8 +80,18 @@ def phone_home(control: Control) -> Outcome:
         control.say(f"The new system has phoned home: kernel {call.data.get('kernel', '?')}, cloud-init {cloud_init}.")
         return Done({"boot_id": call.boot_id, "host_keys": list(call.host_keys), "cloud_init": cloud_init})
     if not cycles and control.now < (late := control.after(HOME_WITHIN)):
-        return WaitUntil(late, "the new system to phone home", "boot into rescue, and read its logs")
+        return WaitUntil(late, FOR_HOME, "wait for one more call")
+    if not cycles and (end := _until(control, ONCE_MORE_WITHIN, FOR_ONE_MORE_CALL)):
+        return WaitUntil(end, FOR_ONE_MORE_CALL, "boot into rescue, and read its logs")
     return _read_aftermath(control, cycles)
+
+
+def _until(control: Control, span: timedelta, reason: str) -> datetime | None:
+    """Until when to wait for this, counted from when somebody began to; None when that is over."""
+    attempt = control.state.of(PHONE_HOME.name)
+    began = attempt.waiting_since if attempt.waiting_for == reason else control.now
+    end = control.after(span, began)
+    return end if control.now < end else None
 
 
 def _call_from_home(state: State) -> Call | None:
@@ -92,8 +108,9 @@ def _read_aftermath(control: Control, cycles: list[int]) -> Outcome:
         cycles = [control.state.cycling[-1]]
     rescue = control.state.rescue
     if not rescue or rescue.seq < cycles[0]:
-        if control.now < (late := control.after(RESCUE_WITHIN)):
-            return WaitUntil(late, "the rescue system to call, to read the new system's logs", "give up")
+        reason = f"{FOR_RESCUE}. {control.hands}" if control.hands else FOR_RESCUE
+        if end := _until(control, RESCUE_WITHIN, reason):
+            return WaitUntil(end, reason, "give up")
         never = "The new system never phoned home; and the rescue system, booted to read its logs, never called."
         raise failed("phone-home-missing", never, final=True)
     try:
@@ -111,6 +128,7 @@ PHONE_HOME = Step(
     "phone-home",
     title="Phone-home",
     timeout=timedelta(minutes=30),
+    after_wait=timedelta(minutes=15),
     retries=1,
     after_crash="phone-home",
     cancellable=True,
