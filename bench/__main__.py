@@ -6,7 +6,7 @@ import sys
 
 from bench import report
 
-QUICK = ("config_drives", "log_latency", "pages")
+QUICK = ("config_drives", "log_latency", "pages", "doctor")
 
 
 def main() -> int:
