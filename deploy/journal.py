@@ -1,6 +1,7 @@
 """The only writer of an install's history, and of the columns that copy it."""
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -11,9 +12,12 @@ from django.utils import timezone
 from metadata import tokens
 
 from . import events, limits, live, models
+from .bound import bound
 from .events import Event, Kind, State, Status
 from .queue import Lease, LeaseLost
 from .webhooks import outbox
+
+log = logging.getLogger(__name__)
 
 _IN_LINE = (Kind.REQUESTED, Kind.RETRIED, Kind.RELEASED)
 """After these an install stands in line, until the limits let it pass."""
@@ -54,7 +58,15 @@ def append(
         # What its own worker writes gives the others nothing to do, unless an end makes room for the next in line.
         due = not lease or not state.status.is_live
         transaction.on_commit(lambda: live.nudge(install.uuid, install.project_id, due=due))
+        transaction.on_commit(lambda: _tell(install, state.seq, kind, data, by_worker=bool(lease)))
     return state
+
+
+def _tell(install: models.Install, seq: int, kind: Kind, data: Mapping[str, Any], *, by_worker: bool) -> None:
+    """One log line for an event that can no longer be undone; what people do at a terminal is not repeated to them."""
+    about = {name: data[name] for name in ("step", "attempt") if name in data}
+    with bound(install=str(install.uuid), **about):
+        log.log(logging.INFO if by_worker else logging.DEBUG, "event %s: %s", seq, kind.value)
 
 
 def _appended(

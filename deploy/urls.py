@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from deploy.pages import acts, board, failures, install, reinstall, servers, webhooks
+from deploy.pages import acts, board, failures, install, reinstall, servers, webhooks, workers
 
 urlpatterns = [
     path("", servers.servers, name="servers"),
@@ -18,6 +18,7 @@ urlpatterns = [
     path("installs/<uuid:uuid>/log/<slug:step>/<int:attempt>.txt", install.log_download, name="install-log"),
     path("board/", board.board, name="board"),
     path("errors/", failures.failures, name="errors"),
+    path("workers/", workers.workers, name="workers"),
     path("projects/<slug:slug>/webhooks/", webhooks.webhooks, name="webhooks"),
     path("projects/<slug:slug>/webhooks/<int:pk>/", webhooks.webhook, name="webhook"),
     path("projects/<slug:slug>/webhooks/<int:pk>/test/", webhooks.ping, name="webhook-ping"),
