@@ -106,7 +106,7 @@ BOOT = Chapter(
             (
                 Trace("contains no BIOS Boot Partition|will not proceed with blocklists", "grub-install 2.06: seen"),
                 Trace(
-                    "Embedding is not possible|embedding area is unusually small|core.img is too big",
+                    "embedding area is unusually small|core.img is too big",
                     "grub-install: read",
                 ),
             ),
@@ -132,8 +132,8 @@ BOOT = Chapter(
             "The new system's initramfs could not be built.",
             "Read the lines above: they name the program or hook that is missing in the image or broken in it.",
             (
-                Trace("update-initramfs: failed for|mkinitramfs failure", "initramfs-tools of Debian 12: seen"),
                 Trace(r"E: .*/hooks/\S+ failed with return", "initramfs-tools of Debian 12: seen"),
+                Trace("update-initramfs: failed for|mkinitramfs failure", "initramfs-tools of Debian 12: seen"),
                 Trace("dracut.*: creation of .* failed|Cannot find module directory|dracut.*FAILED:", "dracut: read"),
             ),
         ),

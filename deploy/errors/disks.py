@@ -79,11 +79,8 @@ DISKS = Chapter(
             (
                 Trace(
                     r"/dev/(?!nbd)\S+: (?:.*: )?No such (?:file or directory|device)",
-                    "sfdisk, wipefs, mkswap of util-linux 2.41, mdadm 4.4, mkfs.fat 4.2: seen",
+                    "sfdisk, wipefs, mkswap of util-linux 2.41, mdadm 4.4, mkfs.fat 4.2, dd: seen",
                     of="^(?!.*(?:grub|chroot))",
-                ),
-                Trace(
-                    r"/dev/(?!nbd)\S+' ?: No such (?:file or directory|device)", "dd of coreutils 9.7: seen", of="^dd "
                 ),
                 Trace("does not exist and no size was specified", "mke2fs 1.47: seen"),
                 Trace("Can't lookup blockdev", "mount of util-linux 2.41: seen"),
