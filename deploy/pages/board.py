@@ -86,7 +86,8 @@ class BoardRow:
     seconds: float
     usual: float | None
     place: Place | None = None
-    quiet_why: str = ""
+    quiet: str = ""
+    """Why nothing is heard of it; empty when something is."""
 
     @property
     def id(self) -> str:
@@ -105,6 +106,15 @@ class BoardRow:
     @property
     def is_held(self) -> bool:
         return self.install.status == Status.HELD
+
+    @property
+    def quiet_why(self) -> str:
+        """The reason of its silence without the particulars."""
+        return self.quiet.partition(": ")[0]
+
+    @property
+    def quiet_detail(self) -> str:
+        return self.quiet.partition(": ")[2]
 
     @property
     def hold_title(self) -> str:
