@@ -4,13 +4,13 @@ While the worker that has ended an install still holds it, it is tidying up, and
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
 
-from deploy.events import Status
+from deploy.events import Kind, Status
 from deploy.models import Install
 from deploy.steps import POINT_OF_NO_RETURN
 from images.flavours import EFI_LOADER
@@ -18,6 +18,9 @@ from metadata import boot, tokens
 from metadata.models import Boot, Target, Token
 
 from .finding import Code, Finding
+
+SENT_BACK_AFTER = timedelta(seconds=5)
+"""So long after the end of an install that never touched a disk its worker may still be sending the server back."""
 
 
 def examine(now: datetime) -> Iterator[Finding]:
@@ -75,7 +78,10 @@ def _done_with_rescue(install: Install | None, now: datetime) -> str:
         return ""
     if install.status == Status.SUCCEEDED:
         return "it has succeeded"
-    touched = install.events.filter(kind="step_started", data__step=POINT_OF_NO_RETURN).exists()
+    if install.ended_at and now - install.ended_at < SENT_BACK_AFTER:
+        return ""
+    began = install.events.filter(kind=Kind.STEP_STARTED, data__step=POINT_OF_NO_RETURN)
+    touched = (install.outcome or {}).get("wiped") or began.exists()
     return "" if touched else f"it is {install.status} and never touched the server's disks"
 
 
@@ -107,7 +113,7 @@ def forget_key(install: UUID, now: datetime) -> bool:
 
 
 def _by_uuid(uuids: Iterable[UUID]) -> dict[UUID, Install]:
-    columns = ("uuid", "status", "server_id", "created_at", "lease_token", "lease_until")
+    columns = ("uuid", "status", "server_id", "created_at", "ended_at", "lease_token", "lease_until", "outcome")
     found: dict[UUID, Install] = {}
     wanted = iter(set(uuids))
     while some := list(islice(wanted, 500)):

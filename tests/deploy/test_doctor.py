@@ -403,7 +403,7 @@ def test_used_and_expired_tokens_and_those_of_live_installs_are_in_order() -> No
 @pytest.mark.parametrize("ended", ["succeeded", "never was", "failed before the wipe"])
 def test_a_server_that_would_start_into_rescue_for_nothing_is_found_and_sent_to_its_disks(ended: str) -> None:
     if ended == "failed before the wipe":
-        install, past = running("inspect")
+        install, past = running("inspect", began=timezone.now() - LONG_AGO)
         past.fail("inspect")
     else:
         install = installed()

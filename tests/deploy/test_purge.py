@@ -477,8 +477,18 @@ def test_every_address_of_an_archived_install_answers(archive: Path) -> None:
     for step in ("copy", "verify"):
         for address in (f"log/{step}/1/", f"log/{step}/1.txt"):
             answer = client.get(f"{install.get_absolute_url()}{address}")
-            assert answer.status_code in (302, 404)
-    assert client.get(f"{install.get_absolute_url()}cancel/").status_code == 200
+            assert answer.status_code == 302
+    for act in ("cancel", "hold", "reset"):
+        assert client.get(f"{install.get_absolute_url()}{act}/").status_code == 200
+    for act, given in (
+        ("cancel", {}),
+        ("retry", {}),
+        ("hold", {"before": "copy"}),
+        ("release", {}),
+        ("reset", {"reason": "x"}),
+    ):
+        answer = client.post(f"{install.get_absolute_url()}{act}/", given)
+        assert (answer.status_code, "was archived" in answer.content.decode()) == (409, True), act
 
 
 def test_an_archived_install_cannot_go_on(folder: Path) -> None:
