@@ -280,6 +280,7 @@ def _step_failed(state: State, event: Event) -> State:
     state = _with(state, name, _ended(open_, event, failure))
     state = replace(state, failed_attempts=state.failed_attempts + 1)
     if resume_from := event.data.get("resume_from"):
+        _require_reached(state, resume_from, event)
         return replace(_rewound(state, resume_from), status=Status.WAITING)
     return replace(state, status=Status.FAILED, failure=failure, ended_at=event.at)
 
@@ -347,8 +348,8 @@ def _force_reset(state: State, event: Event) -> State:
 def _retried(state: State, event: Event) -> State:
     _require(state.status in (Status.FAILED, Status.CANCELLED), event, f"the install is {state.status.value}")
     # an install that ended before its steps were chosen begins anew, from whatever comes first
-    _require(not state.steps or event.data["step"] in state.steps, event, "there is no such step")
     if state.steps:
+        _require_reached(state, event.data["step"], event)
         state = _rewound(state, event.data["step"])
     fresh = {name: replace(progress, tries=0) for name, progress in state.progress.items()}
     return replace(
@@ -398,6 +399,12 @@ _RULES = {
 
 def _require_live(state: State, event: Event) -> None:
     _require(state.status.is_live, event, f"the install has ended, it is {state.status.value}")
+
+
+def _require_reached(state: State, step: str, event: Event) -> None:
+    _require(step in state.steps, event, f"the install has no step {step}")
+    before = state.steps[: state.steps.index(step)]
+    _require(all(state.is_done(name) for name in before), event, f"the steps before {step} are not done")
 
 
 def _open_attempt(state: State, event: Event) -> tuple[str, StepProgress]:
