@@ -27,6 +27,7 @@ def test_workers_killed_in_each_of_the_thirteen_steps_leave_no_trace_but_the_tak
     assert report["wrong"] == [], json.dumps(report, indent=1)
     assert report["ended"] == {"succeeded": 13}
     assert report["taken over"] >= report["held then"] > 0
+    assert report["last taken over after seconds"] < 30
 
 
 @pytest.mark.parametrize("seed", [20, 21])
