@@ -71,7 +71,7 @@ class StepFailed(Exception):
 
 def failed(code: str, message: str = "", *, fix: str = "", final: bool = False) -> StepFailed:
     """The exception that says why, whose it is and what to do next; the catalogue's words where none are given."""
-    return StepFailed(errors.failure(code, message, fix=fix), final=final)
+    return StepFailed(errors.failure(code, message, fix=fix), final=final or errors.CATALOGUE[code].final)
 
 
 @dataclass(frozen=True, slots=True)

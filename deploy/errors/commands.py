@@ -28,7 +28,7 @@ IMAGE = Chapter(
             Blame.PROVIDER,
             "Landfall did not give the image to the rescue system.",
             "404: the image's file is missing on Landfall's side: import it anew. 401, 403 or 410: the install's token "
-            "has expired: try again.",
+            "is not valid any more: try again.",
             (Trace(r"returned error: 4(?!08|29)\d\d", "curl 8.14: seen", of="^curl", statuses=frozenset({22})),),
         ),
         Entry(

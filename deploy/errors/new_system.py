@@ -166,7 +166,8 @@ UNKNOWN = Entry(
 
 SILENT = Chapter(
     "A new system that does not call",
-    "The server is booted into rescue once more, and the new system's logs are read: what shows there is this.",
+    "The server is booted into rescue once more, and the new system's logs are read: what shows there is this. "
+    "None of it is tried again by itself.",
     (
         DISK, UNREADABLE, PANIC, NO_ROOT, NEVER_STARTED, EMERGENCY, TOKEN, REFUSED, NO_NETWORK, NO_NAME, UNREACHABLE,
         TURNED_AWAY, NO_SSHD, CLOUD_INIT, UNIT_GONE, UNKNOWN,

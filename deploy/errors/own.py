@@ -19,8 +19,9 @@ MACHINE = Chapter(
             PowerCode.REFUSED.value,
             Blame.PROVIDER,
             "The BMC refuses the user or the password.",
-            "Correct user and password in the inventory; the user needs the right to control power and boot. Landfall "
-            "does not try again by itself: many BMCs lock an account after a few wrong passwords.",
+            "Correct user and password in the inventory; the user needs the right to control power and boot. Many "
+            "BMCs lock an account after a few wrong passwords: wait, then try again.",
+            final=True,
         ),
         Entry(
             PowerCode.ERROR.value,
@@ -47,12 +48,14 @@ MACHINE = Chapter(
             Blame.PROVIDER,
             "The machine that called is not the one in the inventory.",
             "Correct the serial number and the MAC addresses in the inventory, or the cabling; nothing was changed.",
+            final=True,
         ),
         Entry(
             "facts-unreadable",
             Blame.PROVIDER,
             "What the rescue system said of the machine cannot be read.",
             "Rebuild the rescue system (python -m rescue), then try again.",
+            final=True,
         ),
     ),
 )
@@ -66,12 +69,14 @@ PLAN = Chapter(
             Blame.CUSTOMER,
             "The disk layout that was asked for cannot be had on this machine.",
             "Choose another layout, or another server; nothing was changed.",
+            final=True,
         ),
         Entry(
             "disks-changed",
             Blame.HARDWARE,
             "The server's disks are not those for which the plan was approved; nothing was changed.",
             "Compare them on the server's page, which shows them as they were seen just now; then confirm again.",
+            final=True,
         ),
     ),
 )

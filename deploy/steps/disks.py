@@ -18,9 +18,9 @@ def plan(control: Control) -> Outcome:
     try:
         fresh = control.replan(facts)
     except PlanImpossible as error:
-        raise failed("plan-impossible", error.why, fix=error.fix, final=True) from error
+        raise failed("plan-impossible", error.why, fix=error.fix) from error
     if not control.context.plan.agrees_with(fresh):
-        raise failed("disks-changed", final=True)
+        raise failed("disks-changed")
     for sentence in (*fresh.summary(), *fresh.notes):
         control.say(sentence)
     return Done({"erased": list(fresh.erased)})
