@@ -14,11 +14,11 @@ from tests.packaging.conftest import Hosts
 
 pytestmark = pytest.mark.daemons
 
-WITHIN_SECONDS = 10
-"""In which a process is gone that was told to end."""
+WITHIN_SECONDS = 20
+"""In which a process is gone that was told to end, on a machine with much else to do."""
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -30,8 +30,7 @@ def test_hints_alone_carry_an_install_through_two_processes_and_its_log_to_the_p
     hosts.web()
     hosts.worker(4)
     hosts.simulation("--servers", "1")
-    wait_for(lambda: "worker" in hosts.said("worker"))
-    time.sleep(1)
+    wait_for(lambda: "slots" in hosts.said("worker"))
     (install,) = hosts.request(0, 1)
     visitor = Visitor(hosts.port)
     visitor.log_in("otto", PASSWORD)
@@ -61,10 +60,11 @@ def test_a_worker_that_is_told_to_end_hands_over_what_it_drives(hosts: Hosts) ->
     (install,) = hosts.request(0, 1)
     wait_for(lambda: begun_to_copy(hosts, install))
     second = hosts.worker(4, "second")
+    wait_for(lambda: "slots" in hosts.said("second"))
     first.send_signal(signal.SIGTERM)
     assert first.wait(WITHIN_SECONDS) == 0
-    wait_for(lambda: hosts.query("SELECT 1 FROM deploy_install WHERE lease_worker LIKE %s", f"%-{second.pid}"), 5)
-    wait_for(lambda: hosts.status(install) == "succeeded", 60)
+    wait_for(lambda: hosts.query("SELECT 1 FROM deploy_install WHERE lease_worker LIKE %s", f"%-{second.pid}"))
+    wait_for(lambda: hosts.status(install) == "succeeded")
     kinds = hosts.kinds(install)
     assert "taken_over" not in kinds
     assert "Traceback" not in hosts.said("first")
@@ -80,7 +80,7 @@ def test_web_and_worker_in_one_process_end_as_gracefully(hosts: Hosts) -> None:
     assert both.wait(WITHIN_SECONDS) == 0
     assert hosts.query("SELECT lease_token FROM deploy_install") == [(None,)]
     hosts.web("--slots", "4")
-    wait_for(lambda: hosts.status(install) == "succeeded", 60)
+    wait_for(lambda: hosts.status(install) == "succeeded")
     assert "taken_over" not in hosts.kinds(install)
 
 
@@ -112,8 +112,8 @@ def test_while_the_database_is_away_everybody_is_told_to_come_back_and_nothing_i
             assert b"ask again" in sentence
     finally:
         hosts.cluster.start()
-    wait_for(lambda: visitor.ask("GET", "/")[0].status == 200, 10)
-    wait_for(lambda: hosts.status(install) == "succeeded", 60)
+    wait_for(lambda: visitor.ask("GET", "/")[0].status == 200)
+    wait_for(lambda: hosts.status(install) == "succeeded")
     assert worker.poll() is None
     assert "Traceback" not in hosts.said("web")
     assert "Traceback" not in hosts.said("worker")
