@@ -282,7 +282,7 @@ def _step_failed(state: State, event: Event) -> State:
     if resume_from := event.data.get("resume_from"):
         _require_reached(state, resume_from, event)
         return replace(_rewound(state, resume_from), status=Status.WAITING)
-    return replace(state, status=Status.FAILED, failure=failure, ended_at=event.at)
+    return replace(state, status=Status.FAILED, failure=failure, hold_before="", ended_at=event.at)
 
 
 def _power_cycling(state: State, event: Event) -> State:

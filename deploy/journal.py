@@ -19,8 +19,8 @@ from .webhooks import outbox
 
 log = logging.getLogger(__name__)
 
-_IN_LINE = (Kind.REQUESTED, Kind.RETRIED, Kind.RELEASED)
-"""After these an install stands in line, until the limits let it pass."""
+_LATER = (Kind.HOLD_REQUESTED, Kind.RELEASED)
+"""What these ask for concerns a step that is still to come: nobody has to look at once."""
 _OVER = {"lease_token": None, "lease_worker": "", "lease_since": None, "lease_until": None}
 """Nobody holds what has ended; who drives it when it is ended by force learns it by this, and writes nothing more."""
 
@@ -37,7 +37,8 @@ def append(
     """The state after the event, which is stored together with the row's projection, or not at all.
 
     With a lease the event is written only while the lease holds (`LeaseLost` otherwise): a worker that was frozen
-    past its time cannot write. Without one (people, machines) the install is woken, so that a worker looks at once.
+    past its time cannot write. Without one (people, machines) the install is woken, so that a worker looks at once,
+    unless what is asked for is still to come.
     `wake_at` sets when to look next. `events.IllegalEvent` when the event cannot follow.
 
     Whoever has folded the history before passes it as `known`: as long as nobody else has written since, the event
@@ -82,9 +83,10 @@ def _appended(
     event = Event(before.seq + 1, kind, now, data)
     state = events.apply(before, event)
     columns = projection(state)
-    if wake_at or not lease:
+    joins_line = state.status is Status.QUEUED and (not before.seq or before.status is not Status.QUEUED)
+    if wake_at or not (lease or kind in _LATER) or joins_line:
         columns["wake_at"] = wake_at or now
-    if kind in _IN_LINE:
+    if joins_line:
         columns |= {"queued_at": now, "admitted_at": None if limits.limits() else now}
     if not state.status.is_live:
         columns |= _OVER
