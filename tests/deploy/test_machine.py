@@ -79,7 +79,8 @@ any_command = st.sampled_from(list(Kind)).flatmap(lambda kind: st.tuples(st.just
 def next_commands(state: State) -> list[Command]:
     """What would bring the install on, or nearly: random commands alone would not come far."""
     step = state.next_step() or ""
-    attempt = {"step": step, "attempt": state.of(step).attempt}
+    number = state.of(step).attempt
+    attempt = {"step": step, "attempt": number}
     if not state.status.is_live:
         return [(Kind.RETRIED, {"step": name}) for name in STEPS]
     if not state.steps:
@@ -98,7 +99,7 @@ def next_commands(state: State) -> list[Command]:
     if state.hold_before == step:
         return [(Kind.HELD, {"before": step}), (Kind.RELEASED, {})]
     later = STEPS[STEPS.index(step) :]
-    begun = (Kind.STEP_STARTED, {"step": step, "attempt": attempt["attempt"] + 1})
+    begun = (Kind.STEP_STARTED, {"step": step, "attempt": number + 1})
     return [begun, begun, begun, *((Kind.HOLD_REQUESTED, {"before": name}) for name in later)]
 
 
@@ -392,8 +393,10 @@ def test_of_two_writers_that_race_neither_loses_an_event_and_neither_writes_one_
     claimed = queue.claim("w", timezone.now())
     assert claimed
     writers: list[Writer] = [
-        DriverLike(install, "driver", 30, claimed[1]), PersonLike(install, "person", 40), Writer(install, "machine", 30),
-    ]  # fmt: skip
+        DriverLike(install, "driver", 30, claimed[1]),
+        PersonLike(install, "person", 40),
+        Writer(install, "machine", 30),
+    ]
     for writer in writers:
         writer.start()
     for writer in writers:

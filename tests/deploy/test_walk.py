@@ -239,7 +239,8 @@ def test_a_forced_end_takes_lease_and_tokens_away_and_says_who_and_why(situation
     token = tokens.mint(install.uuid, install.server, Purpose.PHONE_HOME, queue.LEASE_TIME).reveal()
     actions.force_reset(install, by, "  nothing moves since noon ")
     row, last = Install.objects.get(pk=install.pk), install.history()[-1]
-    assert (row.status, row.failure["code"]) == (Status.FAILED, "force-reset")
+    assert row.last_failure
+    assert (row.status, row.last_failure.code) == (Status.FAILED, "force-reset")
     assert (row.lease_token, row.lease_worker, row.lease_since, row.lease_until) == (None, "", None, None)
     assert (last.kind, last.data["by"], last.data["reason"]) == (
         Kind.FORCE_RESET, by.username, "nothing moves since noon",
