@@ -43,7 +43,7 @@ def metered(meter: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def install_meters() -> None:
     """Puts a meter at SSH, Redfish, and the two ways to write into the database."""
-    from deploy import journal, transport
+    from deploy import control, journal, limits, queue, transport
     from deploy.logbook import Logbook
     from servers.power.redfish import Redfish
 
@@ -58,11 +58,19 @@ def install_meters() -> None:
         "Redfish": {Redfish: ("state", "boot_from", "power_on", "power_off", "reset")},
         "log": {Logbook: ("_store",)},
         "events": {journal: ("append",)},
+        "scripts": {control: ("armed_context", "dry_context", "script")},
+        "queue": {queue: ("claim", "notices", "renew", "release"), limits: ("admit",)},
+        "logbook": {Logbook: ("open",)},
     }
     for meter, owners in places.items():
         for owner, names in owners.items():
             for name in names:
-                setattr(owner, name, metered(meter, getattr(owner, name)))
+                setattr(owner, name, _metered(meter, owner, name))
+
+
+def _metered(meter: str, owner: Any, name: str) -> Any:
+    is_of_class = isinstance(vars(owner).get(name), classmethod)
+    return staticmethod(metered(meter, getattr(owner, name))) if is_of_class else metered(meter, getattr(owner, name))
 
 
 def main() -> None:

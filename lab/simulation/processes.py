@@ -81,11 +81,15 @@ class Landfall:
         return Remote(json.loads(said)["url"])
 
     def spawn(self, name: str, *command: str, stdout: int | None = None) -> Process:
-        """A Python process of this Landfall, its output in `name`.log."""
+        """A Python process of this Landfall, its output in `name`.log.
+
+        The kernel kills it when the thread that calls this ends, so that nothing is left of a test that was killed.
+        """
+        ours = ["setpriv", "--pdeathsig=KILL", sys.executable, *command]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=dict(self.env), stdin=subprocess.DEVNULL,
-                stdout=stdout or log, stderr=log, start_new_session=True,
+                ours, cwd=ROOT, env=dict(self.env), stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log,
+                start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)
         return process
