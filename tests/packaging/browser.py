@@ -18,15 +18,25 @@ HTML = {"Accept": "text/html"}
 class Visitor:
     """Somebody with cookies. `host` is the name that is asked for, wherever the socket leads."""
 
+    scheme = "http"
+
     def __init__(self, port: int, host: str = "") -> None:
         self.port, self.host = port, host or f"127.0.0.1:{port}"
         self.cookies: dict[str, str] = {}
+
+    def connect(self) -> HTTPConnection:
+        """A connection for one request."""
+        return HTTPConnection("127.0.0.1", self.port, timeout=30)
+
+    def dial(self) -> socket.socket:
+        """A connection for a websocket."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[HTTPResponse, bytes]:
         """The answer, and what is in it."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = self.connect()
         try:
             connection.request(method, path, body, {"Host": self.host, **self._cookie(), **(headers or {})})
             answer = connection.getresponse()
@@ -43,15 +53,17 @@ class Visitor:
         found = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', page)
         assert found, page
         form = {"csrfmiddlewaretoken": found[1].decode(), "username": name, "password": password}
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Referer": f"http://{self.host}/login/"}
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Referer": f"{self.scheme}://{self.host}/login/",
+        }
         answer, page = self.ask("POST", "/login/", urlencode(form).encode(), headers)
         assert answer.status == 302, (answer.status, page)
 
     def websocket(self, path: str, origin: str = "") -> "WebSocket":
         """The websocket at this path."""
-        return WebSocket(self.port, path, {
-            "Host": self.host, "Origin": origin or f"http://{self.host}", **self._cookie(),
-        })  # fmt: skip
+        headers = {"Host": self.host, "Origin": origin or f"{self.scheme}://{self.host}", **self._cookie()}
+        return WebSocket(self.dial(), path, headers)
 
     def _cookie(self) -> dict[str, str]:
         crumbs = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
@@ -61,8 +73,8 @@ class Visitor:
 class WebSocket:
     """The browser's side of RFC 6455, as far as Landfall's pages need it: text comes, nothing but pongs is sent."""
 
-    def __init__(self, port: int, path: str, headers: dict[str, str]) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+    def __init__(self, line: socket.socket, path: str, headers: dict[str, str]) -> None:
+        self._socket = line
         self._file = self._socket.makefile("rb")
         lines = {
             **headers, "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",

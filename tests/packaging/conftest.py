@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -103,11 +104,27 @@ def prepared(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     return "prepared"
 
 
-@pytest.fixture
-def hosts(cluster: Cluster, prepared: str, tmp_path: Path) -> Iterator[Hosts]:
-    """An empty Landfall, nothing of it running."""
+@contextmanager
+def fresh(cluster: Cluster, prepared: str, folder: Path) -> Iterator[Hosts]:
+    """An empty Landfall, nothing of it running; whatever was started is ended."""
     database = f"landfall_{next(_number)}"
     create_database(cluster, database, prepared)
-    hosts = Hosts(tmp_path, cluster, database)
-    yield hosts
-    hosts.stop()
+    hosts = Hosts(folder, cluster, database)
+    try:
+        yield hosts
+    finally:
+        hosts.stop()
+
+
+@pytest.fixture
+def hosts(cluster: Cluster, prepared: str, tmp_path: Path) -> Iterator[Hosts]:
+    """An empty Landfall for one test."""
+    with fresh(cluster, prepared, tmp_path) as hosts:
+        yield hosts
+
+
+@pytest.fixture(scope="module")
+def shared_hosts(cluster: Cluster, prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """An empty Landfall for all tests of a module."""
+    with fresh(cluster, prepared, tmp_path_factory.mktemp("hosts")) as hosts:
+        yield hosts

@@ -1,12 +1,11 @@
 """A network card's boot ROM, as far as DHCP and TFTP see it: `python -m tests.packaging.pxe` in a network of its own.
 
-Runs inside a fresh network namespace: makes a second one for the client, starts dnsmasq on its own side, and prints what
-each kind of firmware was told as one line of JSON. Nothing of it reaches the host's network.
+Runs inside a fresh network namespace: makes a second one for the client, starts dnsmasq on its own side, and prints
+what each kind of firmware was told as one line of JSON. Nothing of it reaches the host's network.
 """
 
 import argparse
 import json
-import os
 import secrets
 import signal
 import socket
@@ -36,8 +35,8 @@ class Firmware:
         """What it says about itself."""
         vendor = f"PXEClient:Arch:{self.arch:05}:UNDI:003016".encode()
         said = [
-            (60, vendor), (93, struct.pack("!H", self.arch)), (94, b"\1\3\x10"), (97, b"\0" + b"landfall-firmware"[:16]),
-            (55, bytes([1, 3, 6, 12, 15, 43, 54, 60, 66, 67, 97])),
+            (55, bytes([1, 3, 6, 12, 15, 43, 54, 60, 66, 67, 97])), (60, vendor), (93, struct.pack("!H", self.arch)),
+            (94, b"\1\3\x10"), (97, b"\0" + b"landfall-firmware"[:16]),
         ]  # fmt: skip
         if self.is_ipxe:
             said += [(77, b"iPXE"), (175, b"\xeb\x03\x01\x15\x01")]
@@ -215,9 +214,9 @@ def try_out(config: Path, proxy: bool) -> list[dict[str, str]]:
 
 
 def _wait_for_namespace(pid: int) -> None:
-    own = os.readlink("/proc/self/ns/net")
+    own = Path("/proc/self/ns/net").readlink()
     end = time.monotonic() + 10
-    while os.readlink(f"/proc/{pid}/ns/net") == own:
+    while Path(f"/proc/{pid}/ns/net").readlink() == own:
         if time.monotonic() > end:
             raise TimeoutError("no second network namespace")
         time.sleep(0.01)
