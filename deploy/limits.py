@@ -26,7 +26,13 @@ class Limit:
 
     most: int
     column: str
-    words: str
+    sharing: str = ""
+
+    @property
+    def words(self) -> str:
+        """The limit as a clause."""
+        one = self.most == 1
+        return f"at most {self.most} install{'' if one else 's'}{self.sharing} {'runs' if one else 'run'} at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +46,9 @@ class Place:
 def limits() -> tuple[Limit, ...]:
     """The limits that are set; none when installs may run without limit."""
     every = (
-        Limit(settings.LANDFALL_LIMIT, "", "at most {} installs run at once"),
-        Limit(settings.LANDFALL_LIMIT_PROJECT, "project_id", "at most {} installs of a project run at once"),
-        Limit(settings.LANDFALL_LIMIT_IMAGE, "image_id", "at most {} installs from the same image run at once"),
+        Limit(settings.LANDFALL_LIMIT, ""),
+        Limit(settings.LANDFALL_LIMIT_PROJECT, "project_id", " of a project"),
+        Limit(settings.LANDFALL_LIMIT_IMAGE, "image_id", " from the same image"),
     )
     return tuple(limit for limit in every if limit.most)
 
@@ -66,7 +72,7 @@ def places() -> dict[int, Place]:
         if barrier:
             share = _share(install, barrier)
             before[share] += 1
-            found[install.pk] = Place(before[share], barrier.words.format(barrier.most))
+            found[install.pk] = Place(before[share], barrier.words)
     return found
 
 
