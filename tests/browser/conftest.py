@@ -36,6 +36,7 @@ class Site:
             "LANDFALL_VAR": str(folder),
             "LANDFALL_URL": self.url,
             "LANDFALL_SECRET_KEY": secrets.token_urlsafe(50),
+            "LANDFALL_LIMIT_IMAGE": "2",
             "LANDFALL_SEAL_KEYS": Fernet.generate_key().decode(),
         }
         self.environment.pop("DATABASE_URL", None)

@@ -16,6 +16,7 @@ django.setup()
 from django.utils import timezone  # noqa: E402
 
 from accounts.models import Project, Role  # noqa: E402
+from deploy import limits  # noqa: E402
 from deploy.events import Kind  # noqa: E402
 from deploy.models import Install  # noqa: E402
 from tests import builders  # noqa: E402
@@ -50,6 +51,22 @@ def queued(name: str) -> str:
     return str(builders.make_install(machine).uuid)
 
 
+def line(name: str, count: int) -> list[str]:
+    """Installs of one image: two that run, and behind them `count` that stand in line; their UUIDs."""
+    image = builders.make_image(name=name)
+    machines = [builders.make_server(Project.objects.get(), name=f"{name}-{n}.example.net", disks=2) for n in range(2)]
+    runs = [histories.running("copy", server=machine, image=image)[0] for machine in machines]
+    waits = [
+        builders.make_install(builders.make_server(Project.objects.get(), disks=2), image=image) for _ in range(count)
+    ]
+    return [str(one.uuid) for one in [*runs, *waits]]
+
+
+def admit() -> int:
+    """Lets in who has a place, as a worker does; how many."""
+    return limits.admit(timezone.now())
+
+
 def feed(uuid: str, text: str, step: str = "copy", attempt: int = 1) -> int:
     """Stores a piece of log; its key."""
     return histories.feed(_install(uuid), text, step, attempt).pk
@@ -80,7 +97,8 @@ def _install(uuid: str) -> Install:
 
 
 COMMANDS = {
-    command.__name__: command for command in (people, server, running, queued, feed, lines, past, happen, count)
+    command.__name__: command
+    for command in (people, server, running, queued, line, admit, feed, lines, past, happen, count)
 }
 
 if __name__ == "__main__":

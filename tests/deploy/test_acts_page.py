@@ -100,6 +100,17 @@ def test_what_is_not_held_is_not_released() -> None:
     assert "neither held nor to be held" in text(response.content)
 
 
+def test_the_page_of_a_server_says_that_its_install_is_held_or_in_line(settings: Any) -> None:
+    stands = held()
+    assert "is held before Copy the image" in text(login().get(f"/servers/{stands.server.name}/").content)
+    settings.LANDFALL_LIMIT = 1
+    running("copy")
+    waits = make_install()
+    words = text(login().get(f"/servers/{waits.server.name}/").content)
+    assert "is to be installed: 1st in line" in words
+    assert "At most 1 install runs at once." in words
+
+
 # --- force reset
 
 

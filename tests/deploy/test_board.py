@@ -145,6 +145,86 @@ def test_for_customers_it_does_not_exist() -> None:
     assert not Install.objects.get(pk=install.pk).cancel_requested
 
 
+# --- held, in line, silent
+
+
+def held(step: str = "mount", before: str = "copy", **columns: Any) -> Install:
+    """An install that ops hold before a step."""
+    install, past = running(step, **columns)
+    past.event(Kind.HOLD_REQUESTED, by="otto", before=before)
+    past.finish(step)
+    past.event(Kind.HELD, before=before)
+    return install
+
+
+def test_a_held_install_says_before_what_and_is_not_slow() -> None:
+    image = make_image()
+    installed(image=image)
+    held(image=image, began=timezone.now() - timedelta(hours=3))
+    html = board()
+    assert "held before Copy the image" in text(html.encode())
+    assert "far over" not in html
+    assert html.count('class="cell is-done"') == 7
+    assert html.count('class="cell is-waiting is-held-before" title="Copy the image: held before it"') == 1
+
+
+def test_a_hold_to_come_is_seen_in_the_cells() -> None:
+    _, past = running("copy")
+    past.event(Kind.HOLD_REQUESTED, by="otto", before="reboot")
+    html = board()
+    assert 'title="Reboot: to be held before it"' in html
+    assert "Copy the image; to be held before Reboot" in text(html.encode())
+
+
+def test_the_line_is_numbered(settings: Any) -> None:
+    settings.LANDFALL_LIMIT = 1
+    running("copy")
+    for _ in range(2):
+        make_install()
+    words = text(board().encode())
+    assert "1st in line: at most 1 install runs at once" in words
+    assert "2nd in line: at most 1 install runs at once" in words
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("nothing printed", "nothing printed for 3:1"),
+        ("the rescue system does not answer: no route to host", "the rescue system does not answer for 3:1"),
+    ],
+)
+def test_silence_is_marked_with_its_reason(reason: str, words: str) -> None:
+    _, past = running("copy")
+    since = (timezone.now() - timedelta(seconds=190)).isoformat()
+    past.event(Kind.STEP_QUIET, step="copy", attempt=1, since=since, command="rsync", reason=reason)
+    assert words in text(board().encode())
+    past.event(Kind.STEP_TALKS, step="copy", attempt=1)
+    assert words not in text(board().encode())
+
+
+def test_the_line_holds_and_silences_cost_no_query_each(settings: Any) -> None:
+    def queries() -> int:
+        cache.clear()
+        client = login()
+        with CaptureQueriesContext(connection) as found:
+            client.get("/board/")
+        return len(found)
+
+    settings.LANDFALL_LIMIT = 1
+
+    def more() -> None:
+        held()
+        make_install()
+        _, past = running("copy")
+        past.event(Kind.STEP_QUIET, step="copy", attempt=1, since=timezone.now().isoformat(), reason="nothing printed")
+
+    more()
+    few = queries()
+    more()
+    more()
+    assert queries() == few
+
+
 # --- acting on many
 
 
@@ -198,3 +278,47 @@ def test_a_install_that_ended_meanwhile_is_refused_alone() -> None:
     assert Install.objects.get(pk=live.pk).cancel_requested
     assert ended(done) is Status.SUCCEEDED
     assert Past(done).install == done
+
+
+def test_many_are_held_before_one_step_and_released() -> None:
+    first, _ = running("copy")
+    late, _ = running("bootable")
+    both = [str(first.uuid), str(late.uuid)]
+    assert "Before which step?" in act(act="hold", install=both)
+    words = act(act="hold", sure="1", before="bootable", install=both)
+    assert "is to be held" in words
+    assert "the step bootable has begun" in words
+    assert Install.objects.get(pk=first.pk).hold_before == "bootable"
+    words = act(act="release", install=both)
+    assert "goes on" in words
+    assert "neither held nor to be held" in words
+    assert Install.objects.get(pk=first.pk).hold_before == ""
+
+
+def test_ending_many_by_force_asks_for_one_reason_and_says_what_each_leaves() -> None:
+    early, _ = running("plan")
+    late, past = running("reboot")
+    past.event(Kind.POWER_CYCLING, target="disk")
+    both = [str(early.uuid), str(late.uuid)]
+    words = act(act="reset", install=both)
+    assert "End 2 installs by force?" in words
+    assert "it keeps the system that it has" in words
+    assert "the new system on them is not verified" in words
+    response = login().post("/board/", {"act": "reset", "sure": "1", "reason": " ", "install": both})
+    assert response.status_code == 400
+    assert "A reason is missing." in text(response.content)
+    assert ended(early) is Status.RUNNING
+    words = act(act="reset", sure="1", reason="the <b>switch</b> died", install=both)
+    assert words.count("was ended by force") == 2
+    assert ended(early) is ended(late) is Status.FAILED
+    assert "the <b>switch</b> died" in text(login().get(late.get_absolute_url()).content)
+
+
+@pytest.mark.parametrize("before", ["", "nowhere", "<script>", "x" * 10_000, "\0"])
+def test_many_are_not_held_before_what_is_no_step(before: str) -> None:
+    install, _ = running("copy")
+    response = login().post("/board/", {"act": "hold", "sure": "1", "before": before, "install": str(install.uuid)})
+    assert response.status_code == 200
+    assert "refused" in text(response.content)
+    assert "<script>" not in response.content.decode().split("</head>")[1]
+    assert Install.objects.get(pk=install.pk).hold_before == ""

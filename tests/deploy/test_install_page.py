@@ -11,10 +11,14 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.html import escape
 
 from accounts.models import Role
+from deploy import errors
 from deploy.events import Blame, Failure, Kind, Status
+from deploy.limits import Place
 from deploy.models import Install, LogChunk
+from deploy.pages import line
 from tests.builders import make_image, make_install, make_project, make_server, make_user
 from tests.deploy.histories import FAILURE, HOST_KEYS, Past, command, ended, feed, installed, running, shown_lines
 
@@ -148,6 +152,143 @@ def test_every_attempt_keeps_its_own_log() -> None:
     bare = login().get(f"{install.get_absolute_url()}log/copy/1/?bare=1").content.decode()
     assert "first try" in bare
     assert "<html" not in bare
+
+
+# --- in line, silent, between attempts
+
+
+def in_line(count: int, settings: Any) -> list[Install]:
+    """Installs of one image that stand in line behind two that run."""
+    settings.LANDFALL_LIMIT_IMAGE = 2
+    image = make_image()
+    for _ in range(2):
+        running("copy", image=image)
+    return [make_install(image=image) for _ in range(count)]
+
+
+def test_who_stands_in_line_sees_at_which_place_and_why(settings: Any) -> None:
+    *_, last = in_line(3, settings)
+    words = read(last)
+    assert "3rd in line : at most 2 installs from the same image run at once." in words
+    assert "It has waited since" in words
+    assert "Nothing has been changed yet." in words
+
+
+def test_the_place_in_line_is_looked_up_once_for_all_who_look(settings: Any) -> None:
+    first, *_, last = in_line(3, settings)
+    assert line.place_of(first) == Place(1, "at most 2 installs from the same image run at once")
+    with CaptureQueriesContext(connection) as found:
+        assert line.place_of(last) == Place(3, "at most 2 installs from the same image run at once")
+    assert len(found) == 0
+    assert line.place_of(running("copy")[0]) is None
+
+
+def test_a_wait_in_line_is_no_time_that_the_install_takes(settings: Any) -> None:
+    settings.LANDFALL_LIMIT_IMAGE = 1
+    install = make_install()
+    past = Past(install, timezone.now() - timedelta(hours=3))
+    past.wait(3600)
+    past.through()
+    words = read(install)
+    assert "Took 7:58" in words
+
+
+def silent(reason: str) -> Install:
+    install, past = running("copy", began=timezone.now() - timedelta(minutes=8))
+    past.event(
+        Kind.STEP_QUIET, step="copy", attempt=1, since=(timezone.now() - timedelta(seconds=190)).isoformat(),
+        command="rsync", reason=reason,
+    )  # fmt: skip
+    return install
+
+
+def test_a_silent_step_says_since_when_and_when_it_is_given_up() -> None:
+    words = read(silent("nothing printed"))
+    since = r"Nothing printed for 3:1\d \(since \d\d:\d\d:\d\d \);"
+    assert re.search(rf"{since} this attempt is given up after 30:00 , in 2[0-9]:\d\d \.", words)
+    assert "running, silent" in words
+
+
+def test_a_rescue_system_that_does_not_answer_is_named_with_the_reason() -> None:
+    words = read(silent("the rescue system does not answer: [Errno 113] No route to host"))
+    assert re.search(r"The rescue system does not answer for 3:1\d .*: \[Errno 113\] No route to host ; this", words)
+
+
+def test_a_step_that_talks_again_says_no_more_of_it() -> None:
+    install = silent("nothing printed")
+    Past(install).event(Kind.STEP_TALKS, step="copy", attempt=1)
+    words = read(install)
+    assert "Nothing printed for" not in words
+    assert "Copy the image: nothing printed, since" in words
+    assert "Copy the image is heard of again." in words
+
+
+def test_an_attempt_that_begins_further_up_says_where() -> None:
+    install, past = running("copy")
+    at = (timezone.now() + timedelta(seconds=20)).isoformat()
+    past.fail("copy", resume_from="wipe", retry_at=at)
+    words = read(install)
+    assert re.search(rf"Copy the image failed: {re.escape(FAILURE.message)} The next attempt begins in 0:1\d", words)
+    assert ", from Wipe ." in words
+
+
+# --- the history
+
+
+def test_the_whole_history_is_on_the_page_in_words() -> None:
+    install, past = running("plan")
+    past.event(Kind.TAKEN_OVER, **{"from": "host-a:1", "by": "host-b:2"})
+    html = login().get(install.get_absolute_url()).content.decode()
+    events = install.events.count()
+    assert html.count('class="history-line"') == events
+    assert f"{events} events" in text(html.encode())
+    assert "Worker host-b:2 took over from host-a:1" in text(html.encode())
+    assert re.search(r'title="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC"', html)
+
+
+# --- the guard
+
+
+def test_logs_that_the_guard_has_read_are_grouped_by_command_and_none_is_the_failure() -> None:
+    install, past = running("phone-home")
+    past.event(Kind.POWER_CYCLING, target="network")
+    past.event(
+        Kind.STEP_WAITING, step="phone-home", attempt=1, reason="the rescue system to call, to read its logs",
+        next="give up",
+    )  # fmt: skip
+    assert "Waiting for the rescue system to call, to read its logs, " in read(install)
+    past.event(Kind.RESCUE_READY, host_keys=[], boot_id="b")
+    assert "Waiting for" not in text(login().get(install.get_absolute_url()).content).split("History")[0]
+    feed(install, command(1, "journalctl --list-boots", ["No journal files were found."], status=1), "phone-home")
+    past.fail("phone-home", failure=errors.failure("phone-home-missing", "Most likely cloud-init failed."))
+    html = login().get(install.get_absolute_url()).content.decode()
+    assert "Most likely cloud-init failed." in html
+    assert re.search(
+        r"is-command.*journalctl --list-boots.*No journal files were found.*is-exit is-failed", html, re.DOTALL
+    )
+    assert "is-broken" not in html
+
+
+def test_the_command_that_ended_its_attempt_is_marked_as_such() -> None:
+    install, past = running("copy")
+    feed(install, command(1, "rsync", ["no space"], status=23))
+    past.fail("copy")
+    assert "is-broken" in login().get(install.get_absolute_url()).content.decode()
+
+
+# --- the catalogue of failures
+
+
+def test_the_code_of_a_failure_leads_to_what_it_means() -> None:
+    install, past = running("copy")
+    past.fail("copy", failure=errors.failure("rescue-lost"))
+    client = login(Role.CUSTOMER, projects=[install.project])
+    assert 'href="/errors/#rescue-lost"' in client.get(install.get_absolute_url()).content.decode()
+    html = client.get("/errors/").content.decode()
+    for code, entry in errors.CATALOGUE.items():
+        assert f'id="{code}"' in html
+        assert escape(entry.fix) in html
+    assert Client().get("/errors/").status_code == 302
 
 
 # --- logs
