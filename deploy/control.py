@@ -31,6 +31,8 @@ from .transport import Connection, Refused, Stream, Unreachable, WrongHostKey
 
 log = logging.getLogger(__name__)
 
+INTO_RESCUE = "rescue"
+"""The step that knows with which start of the rescue system the install began."""
 RECONNECT_AFTER = 2.0
 """Seconds between attempts to reach a rescue system whose connection broke."""
 ASK_POWER_AFTER = 20.0
@@ -180,8 +182,14 @@ class StepControl:
 
     # Commands on the rescue system
 
-    def run_job(self, *, result: bool = False) -> bytes:
+    def run_job(self, *, result: bool = False, any_rescue: bool = False) -> bytes:
         """Begins or re-attaches, follows to the end through broken connections; what the commands gave as result."""
+        # A rescue system that was started anew has nothing mounted: files would be copied into its memory.
+        known = self.state.result(INTO_RESCUE).get("boot_id")
+        if not any_rescue and known and self.state.rescue and self.state.rescue.boot_id != known:
+            raise failed(
+                "rescue-lost", "The server has started its rescue system anew since the steps before this one."
+            )
         self._called = self.state.rescue.seq if self.state.rescue else 0
         silence = _Silence(self)
         while True:

@@ -130,8 +130,11 @@ class Control(Protocol):
     def log_text(self) -> str:
         """What the attempt's log holds so far."""
 
-    def run_job(self, *, result: bool = False) -> bytes:
-        """Runs the step's commands on the rescue system, or goes on following them; with `result` what they gave."""
+    def run_job(self, *, result: bool = False, any_rescue: bool = False) -> bytes:
+        """Runs the step's commands on the rescue system, or goes on following them; with `result` what they gave.
+
+        It is the rescue system that the install began with, unless `any_rescue`: what is mounted there is needed.
+        """
 
     def boot_into_rescue(self) -> None:
         """From its next network boot on the server gets the rescue system."""

@@ -37,7 +37,7 @@ def reboot(control: Control) -> Outcome:
         return Done()
     again = control.state.of(PHONE_HOME.name).attempt > 0
     if not begun and not (again and not control.still_in_rescue()):
-        control.run_job()
+        control.run_job(any_rescue=again)
     control.boot_from_disk()
     control.power_cycle(Target.DISK)
     return Done()
@@ -114,7 +114,7 @@ def _read_aftermath(control: Control, cycles: list[int]) -> Outcome:
         never = "The new system never phoned home; and the rescue system, booted to read its logs, never called."
         raise failed("phone-home-missing", never, final=True)
     try:
-        control.run_job()
+        control.run_job(any_rescue=True)
     except StepFailed as error:
         said = f"The new system never phoned home, and its logs could not be read: {error.failure.message}"
         raise failed("phone-home-missing", said, final=True) from error
