@@ -70,7 +70,8 @@ class Aftermath:
         if entry is new_system.NO_NETWORK and self._has_address():
             # A second network card without a cable makes the same complaints.
             return None
-        lines = tuple(dict.fromkeys(line for trace in entry.traces for line in self._shown(trace)))
+        # A service that fails at every start says so in the same words with other times and process numbers.
+        lines = tuple({_timeless(line): line for trace in entry.traces for line in self._shown(trace)}.values())
         return lines or (deduce[entry.code]() if entry.code in deduce else None)
 
     def _shown(self, trace: Trace) -> Iterator[str]:
@@ -133,6 +134,10 @@ _ADDRESS = (
 _ROOT = re.compile(r"\broot=UUID=([0-9A-Fa-f-]+)")
 _CLOUD_INIT_BEGAN = r"Cloud-init v\. \S+ running|Starting cloud-(?:init|config|final)"
 _CLOUD_INIT_ENDED = r"Cloud-init v\. \S+ finished at|Finished cloud-final|Reached target cloud-init\.target"
+
+
+def _timeless(line: str) -> str:
+    return re.sub(r"\[\d+\]", "", re.sub(_LOG_LINE, "", line))
 
 
 def _lines_with(pattern: str, lines: Sequence[str]) -> list[str]:

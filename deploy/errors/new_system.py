@@ -136,10 +136,11 @@ NO_SSHD = Entry(
     (
         Trace(
             r"sshd?\.service: Failed with result|Failed to start (?:ssh|sshd)\.service",
-            "systemd 252: read",
+            "systemd 252: seen",
             of=_JOURNAL,
         ),
-        Trace("no hostkeys available", "sshd: read", of=_JOURNAL),
+        # last, because the last line is the one that is repeated: sshd knows best
+        Trace("Bad configuration option|no hostkeys available", "sshd 9.2: seen, read", of=_JOURNAL),
     ),
 )
 CLOUD_INIT = Entry(

@@ -115,6 +115,12 @@ def test_the_lines_that_tell_the_cause_are_shown_each_of_them_once() -> None:
     )
 
 
+def test_of_an_ssh_server_that_failed_many_times_its_own_words_are_repeated() -> None:
+    failure = errors.likely_cause((REAL / "no-sshd.log").read_text())
+    assert failure.message.endswith("/etc/ssh/sshd_config.d/x.conf: line 1: Bad configuration option: NoSuchOption")
+    assert len(failure.tail) == 3
+
+
 def test_a_system_that_was_never_started_is_told_what_its_disks_lack_for_a_start() -> None:
     failure = errors.likely_cause(aftermath(menu="", initramfs=""))
     assert failure.code == "phone-home-never-started"
