@@ -66,7 +66,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes, tls: ssl.SSLContext,
                     raise TimeoutError
                 return _outcome(response, target)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            if was_cut_off.is_set():
+            if was_cut_off.is_set() or isinstance(error, TimeoutError):
                 return Outcome(error=f"{target.host} did not answer within {limits.total:g} seconds.")
             if isinstance(error, ssl.SSLCertVerificationError):
                 return Outcome(error=_words("Its certificate is not trusted", error.verify_message))

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -23,7 +24,8 @@ from deploy.metrics import Follower
 from deploy.models import Event, Install
 from deploy.webhooks.models import Delivery
 from tests.builders import make_install, make_project, make_server, make_user
-from tests.deploy.histories import FAILURE, installed, running
+from tests.deploy.histories import FAILURE, command, feed, installed, running
+from tests.deploy.test_consumers import Page, of, watch
 from tests.deploy.test_webhooks import make_webhook, something
 from tests.pages import browser
 
@@ -235,6 +237,27 @@ def test_requests_are_measured_by_the_name_of_their_view() -> None:
     assert gained(before, "landfall_http_request_seconds_count", view="server", method="GET", status="404") == 1
     assert gained(before, "landfall_http_request_seconds_count", view="none", method="GET", status="404") == 1
     assert server.name not in Client().get("/metrics").content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_way_of_a_log_line_to_its_watcher_is_measured_from_when_he_came() -> None:
+    install, _ = await sync_to_async(running)("copy")
+    await sync_to_async(feed)(install, command(1, "old", ["from before"]))
+    user = await sync_to_async(make_user)(projects=[await sync_to_async(lambda: install.project)()])
+    before = await sync_to_async(scrape)()
+    socket = watch(user, of(install))
+    await socket.connect()
+    page = Page(socket)
+    await page.until(lambda page: "from before" in page.lines)
+    now = await sync_to_async(scrape)()
+    assert value(now, "landfall_watchers", kind="InstallWatcher") == 1
+    assert await sync_to_async(gained)(before, "landfall_log_latency_seconds_count") == 0
+    await sync_to_async(feed)(install, command(2, "new", ["just written"]))
+    await page.until(lambda page: "just written" in page.lines)
+    assert await sync_to_async(gained)(before, "landfall_log_latency_seconds_count") == 1
+    assert await sync_to_async(gained)(before, "landfall_log_latency_seconds_sum") < 5
+    await socket.disconnect()
+    assert value(await sync_to_async(scrape)(), "landfall_watchers", kind="InstallWatcher") == 0
 
 
 def test_both_formats_can_be_read_by_prometheus_own_parsers() -> None:

@@ -397,6 +397,14 @@ def test_it_is_given_up_after_a_day_and_stays_visible(project: Project) -> None:
     assert outbox.claim(now + timedelta(days=9), room=8) == []
 
 
+def test_a_clock_that_was_set_back_delays_nothing(project: Project) -> None:
+    """What was to be sent in a minute lies years ahead then."""
+    delivery = something(make_webhook(project))
+    Delivery.objects.update(next_at=timezone.now() + timedelta(days=700), attempts=1)
+    [claim] = outbox.claim(timezone.now(), room=1)
+    assert claim.pk == delivery.pk
+
+
 def test_what_is_given_up_is_sent_again_when_somebody_asks(project: Project, http: Receiver, sender: Sender) -> None:
     delivery = something(make_webhook(project, http.url))
     Delivery.objects.update(next_at=None, given_up_at=timezone.now(), attempts=11)
