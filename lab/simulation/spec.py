@@ -104,7 +104,8 @@ class Pace:
     def of(cls, text: str) -> Pace:
         """The pace that JSON says, e.g. {"command": 0.2, "firmware": [3, 6]}; what it does not name is as usual."""
         said = json.loads(text)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in said.items()})
+        values: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in said.items()}
+        return cls(**values)
 
     def slower(self, factor: float) -> Pace:
         """The same with all work on the machine taking that many times as long; calls are repeated as before."""
