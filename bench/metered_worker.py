@@ -56,11 +56,10 @@ def install_meters() -> None:
     places: dict[str, dict[Any, tuple[str, ...]]] = {
         "SSH": ssh,
         "Redfish": {Redfish: ("state", "boot_from", "power_on", "power_off", "reset")},
-        "log": {Logbook: ("_store",)},
+        "log": {Logbook: ("_store", "open")},
         "events": {journal: ("append",)},
         "scripts": {control: ("armed_context", "dry_context", "script")},
         "queue": {queue: ("claim", "notices", "renew", "release"), limits: ("admit",)},
-        "logbook": {Logbook: ("open",)},
     }
     for meter, owners in places.items():
         for owner, names in owners.items():

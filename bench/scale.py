@@ -41,6 +41,13 @@ PACE = (
 BETWEEN_VISITS = 0.25
 LONGEST = 1800.0
 
+OWN = (
+    ("events", "writing events"),
+    ("log", "storing the log"),
+    ("queue", "claims, leases, limits"),
+    ("scripts", "making scripts"),
+)
+
 Figures = dict[str, Any]
 
 
@@ -221,13 +228,12 @@ def table(found: Mapping[int, Figures]) -> str:
         ("most in flight; most in a job at once", lambda f: f"{f['in_flight']}; {f['in_jobs']}"),
         ("worker: CPU ms an install", lambda f: per_install(f, f["cpu"])),
         ("of it the engine's own", lambda f: per_install(f, f["cpu"] - external(f))),
-        ("— writing events", lambda f: per_install(f, f["seconds"].get("events", 0))),
-        ("— storing the log", lambda f: per_install(f, f["seconds"].get("log", 0))),
+        *((f"— {words}", lambda f, meter=meter: per_install(f, f["seconds"].get(meter, 0))) for meter, words in OWN),
         ("of it SSH (paramiko)", lambda f: per_install(f, f["seconds"].get("SSH", 0))),
         ("of it Redfish (sushy)", lambda f: per_install(f, f["seconds"].get("Redfish", 0))),
         ("worker: peak memory, MiB", lambda f: f"{f['peak_mib']:.0f}"),
         ("worker: most threads", lambda f: f"{f['threads']}"),
-        ("web process: CPU ms an install", lambda f: per_install(f, f["web_cpu"])),
+        ("web process: processor, % of one core", lambda f: f"{100 * f['web_cpu'] / f['took']:.0f}"),
         ("lines of log; a second", lambda f: f"{f['lines']:,}; {f['lines'] / f['took']:,.0f}"),
         ("rows of log an install; most a second", lambda f: f"{f['chunks'] / f['size']:.0f}; {f['busiest']:.0f}"),
         *(
