@@ -28,14 +28,15 @@ def reboot(control: Control) -> Outcome:
     """The server restarted, with its own disk as the next thing to boot.
 
     After a crash: a restart that was begun is not begun again unless the rescue system still answers. A server that
-    was here before, and is off or hangs in its new system, has nothing mounted in rescue: it is just restarted.
+    was restarted since its system was made bootable has nothing mounted in rescue, and may be off, hang in the new
+    system, or run it although its BMC said that it could not restart it: it is just restarted.
     """
     attempt = control.state.of(REBOOT.name)
     begun = any(seq > attempt.started_seq for seq in control.state.cycling)
     finished = any(seq > attempt.started_seq for seq in control.state.cycled)
     if begun and (finished or not control.still_in_rescue()):
         return Done()
-    again = control.state.of(PHONE_HOME.name).attempt > 0
+    again = any(seq > control.state.of(BOOTABLE.name).started_seq for seq in control.state.cycling)
     if not begun and not (again and not control.still_in_rescue()):
         control.run_job(any_rescue=again)
     control.boot_from_disk()
@@ -111,6 +112,8 @@ def _read_aftermath(control: Control, cycles: list[int]) -> Outcome:
         reason = f"{FOR_RESCUE}. {control.hands}" if control.hands else FOR_RESCUE
         if end := _until(control, RESCUE_WITHIN, reason):
             return WaitUntil(end, reason, "give up")
+        if _call_from_home(control.state):
+            raise failed("phone-home-late")
         never = "The new system never phoned home; and the rescue system, booted to read its logs, never called."
         raise failed("phone-home-missing", never, final=True)
     try:
@@ -119,7 +122,7 @@ def _read_aftermath(control: Control, cycles: list[int]) -> Outcome:
         said = f"The new system never phoned home, and its logs could not be read: {error.failure.message}"
         raise failed("phone-home-missing", said, final=True) from error
     if _call_from_home(control.state):
-        # It is in rescue now, and will not call twice: another attempt starts it from its disk.
+        # It will not call twice: another attempt starts it from its disk.
         raise failed("phone-home-late")
     raise StepFailed(errors.likely_cause(control.log_text()), final=True)
 
