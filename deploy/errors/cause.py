@@ -71,8 +71,11 @@ class Aftermath:
             # A second network card without a cable makes the same complaints.
             return None
         # A service that fails at every start says so in the same words with other times and process numbers.
-        lines = tuple({_timeless(line): line for trace in entry.traces for line in self._shown(trace)}.values())
-        return lines or (deduce[entry.code]() if entry.code in deduce else None)
+        lines = {_timeless(line): line for trace in entry.traces for line in self._shown(trace)}
+        if lines:
+            more = {_timeless(line): line for trace in entry.details for line in self._shown(trace)}
+            return tuple((lines | more).values())
+        return deduce[entry.code]() if entry.code in deduce else None
 
     def _shown(self, trace: Trace) -> Iterator[str]:
         return (line for section in self._of(trace.of) for line in section.lines if trace.in_line(line))

@@ -1,7 +1,7 @@
 """The shape of the catalogue: failures, how they show, and the headings that they stand under."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..events import Blame
 
@@ -33,14 +33,16 @@ class Trace:
 class Entry:
     """One failure as the catalogue knows it: `meaning` is one sentence, `fix` says what to do next.
 
-    With `final` it would be the same again, and the engine does not try again by itself.
+    `traces` tell it, each of them alone; `details` tell nothing alone, and more about it where it shows. With `final` it
+    would be the same again, and the engine does not try again by itself.
     """
 
     code: str
     blame: Blame
     meaning: str
     fix: str
-    traces: tuple[Trace, ...] = field(default=())
+    traces: tuple[Trace, ...] = ()
+    details: tuple[Trace, ...] = ()
     final: bool = False
 
 

@@ -67,9 +67,10 @@ EMERGENCY = Entry(
     "The new system never phoned home: it stopped in emergency mode, as a file system could not be mounted.",
     "Read the lines below for the file system that is missing or damaged; then reinstall.",
     (
-        Trace("You are in emergency mode|Reached target emergency.target", "systemd 252: read", of=_JOURNAL),
-        Trace("Dependency failed for local-fs.target", "systemd 252: read", of=_JOURNAL),
+        Trace("Reached target emergency.target", "systemd 252: seen", of=_JOURNAL),
+        Trace("Dependency failed for local-fs.target", "systemd 252: seen", of=_JOURNAL),
     ),
+    (Trace(r"Dependency failed for \S+\.mount", "systemd 252: seen", of=_JOURNAL),),
 )
 TOKEN = Entry(
     "phone-home-unknown",
@@ -119,6 +120,7 @@ UNREACHABLE = Entry(
     "Look whether LANDFALL_MACHINE_URL is reached from the server's network once the rescue system is gone: routes, "
     "firewalls, VLANs; then try again.",
     (Trace(_UNIT + r"Landfall did not take the call \((?:no connection|000)\)", "Landfall's own unit", of=_JOURNAL),),
+    (Trace(_UNIT + "(?:curl: |<urlopen error )", "curl 7.88: seen; Python: read", of=_JOURNAL),),
 )
 TURNED_AWAY = Entry(
     "phone-home-turned-away",
@@ -139,9 +141,8 @@ NO_SSHD = Entry(
             "systemd 252: seen",
             of=_JOURNAL,
         ),
-        # last, because the last line is the one that is repeated: sshd knows best
-        Trace("Bad configuration option|no hostkeys available", "sshd 9.2: seen, read", of=_JOURNAL),
     ),
+    (Trace("Bad configuration option|no hostkeys available", "sshd 9.2: seen, read", of=_JOURNAL),),
 )
 CLOUD_INIT = Entry(
     "phone-home-cloud-init",

@@ -115,10 +115,16 @@ def test_the_lines_that_tell_the_cause_are_shown_each_of_them_once() -> None:
     )
 
 
-def test_of_an_ssh_server_that_failed_many_times_its_own_words_are_repeated() -> None:
-    failure = errors.likely_cause((REAL / "no-sshd.log").read_text())
-    assert failure.message.endswith("/etc/ssh/sshd_config.d/x.conf: line 1: Bad configuration option: NoSuchOption")
-    assert len(failure.tail) == 3
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("no-sshd", "/etc/ssh/sshd_config.d/x.conf: line 1: Bad configuration option: NoSuchOption"),
+        ("emergency", "systemd[1]: Dependency failed for srv.mount - /srv."),
+        ("unreachable", "curl: (7) Failed to connect to 10.0.2.2 port 1 after 34 ms: Couldn't connect to server"),
+    ],
+)
+def test_the_words_that_say_most_are_repeated(log: str, words: str) -> None:
+    assert errors.likely_cause((REAL / f"{log}.log").read_text()).message.endswith(words)
 
 
 def test_a_system_that_was_never_started_is_told_what_its_disks_lack_for_a_start() -> None:
