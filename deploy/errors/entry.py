@@ -33,8 +33,8 @@ class Trace:
 class Entry:
     """One failure as the catalogue knows it: `meaning` is one sentence, `fix` says what to do next.
 
-    `traces` tell it, each of them alone; `details` tell nothing alone, and more about it where it shows. With `final` it
-    would be the same again, and the engine does not try again by itself.
+    `traces` tell it, each of them alone; `details` tell nothing alone, and more about it where it shows. With `final`
+    it would be the same again, and the engine does not try again by itself.
     """
 
     code: str
