@@ -24,7 +24,8 @@ PURE = [
     "accounts.secret", "accounts.sshkeys", "servers.facts", "servers.values", "servers.storage", "images.flavours",
     "images.qcow2", "images.contents", "images.refusal", "metadata.documents", "metadata.configdrive",
     "metadata.bootscript", "metadata.hostnames", "metadata.errors", "deploy.events", "deploy.commands", "deploy.logs",
-    "deploy.timeline", "deploy.errors", "deploy.proof", "deploy.doctor.finding", "servers.power.driver",
+    "deploy.timeline", "deploy.errors", "deploy.proof", "deploy.doctor.finding", "deploy.webhooks.payload",
+    "servers.power.driver",
 ]  # fmt: skip
 """Values in, values out: no Django, no network, no process, no clock, no chance; and nothing impure of our own."""
 
