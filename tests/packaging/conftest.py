@@ -15,6 +15,8 @@ from tests import postgres
 from tests.ports import free_port
 from tests.postgres import Cluster
 
+ROOT = Path(__file__).resolve().parents[2]
+
 _PEOPLE = """
 from tests.builders import make_user
 make_user("ops", name="otto")
