@@ -174,9 +174,9 @@ class BoardWatcher(Watcher):
 
     def news(self) -> Update:
         found, order = board.board_parts(self.scope["user"], self.wanted)
-        changed = [part for part in found if self.sent.get(part.id) != part.html]
+        changed = [part for part in found if self.sent.get(part.id) != part.settled]
         gone = self.sent.keys() - {part.id for part in found}
-        self.sent = {part.id: part.html for part in found}
+        self.sent = {part.id: part.settled for part in found}
         if not changed and not gone:
             return [], POLL
         return [{"parts": [part.to_json() for part in changed], "order": order}], POLL

@@ -1,6 +1,6 @@
 """Acting on many installs at once, from the board: each act is one button, and what it asks before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
@@ -10,7 +10,7 @@ from django.shortcuts import render
 
 from accounts.models import User
 from deploy import actions, reading
-from deploy.events import fold
+from deploy.events import Event, State, fold
 from deploy.models import Install
 from deploy.steps import STEPS
 
@@ -52,10 +52,10 @@ WORDS: Mapping[Act, Words] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One install that is asked about, and where the act would leave its server."""
+    """One install that is asked about: where the act would leave its server, or which step it is in."""
 
     install: Install
-    leaves: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +106,16 @@ def _question(request: HttpRequest, wanted: Act, chosen: Sequence[Install], give
 
 
 def _asked(wanted: Act, installs: Sequence[Install]) -> list[Asked]:
-    """What each would be left like: one query."""
+    """What is said of each before it is done: one query at most."""
+    if wanted is Act.HOLD:
+        return [Asked(one, STEPS[one.step].title if one.step in STEPS else "not begun") for one in installs]
     histories = fleet.histories(installs)
     where = after_a_cancel if wanted is Act.CANCEL else whereabouts
-    found = []
-    for install in installs:
-        history = histories.get(install.pk, [])
-        left: Whereabouts = where(fold(history), history)
-        found.append(Asked(install, left.value.short))
-    return found
+    return [Asked(one, _short(where, histories.get(one.pk, []))) for one in installs]
+
+
+def _short(where: Callable[[State, Sequence[Event]], Whereabouts], history: Sequence[Event]) -> str:
+    return where(fold(history), history).value.short
 
 
 def _chosen(request: HttpRequest) -> list[Install]:
@@ -142,5 +143,5 @@ def _one(wanted: Act, install: Install, by: User, given: Given) -> Result:
             case Act.RESET:
                 actions.force_reset(install, by, given.reason)
     except actions.Refused as refused:
-        return Result(install, False, str(refused))
+        return Result(install, False, refused.message)
     return Result(install, True, WORDS[wanted].done)

@@ -3,6 +3,7 @@
 The page and the websocket render the same templates: what is live equals what a reload gives.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from deploy.timeline import StepRow
 from . import chronicle
 from .view import InstallView
 
+_TICKING = re.compile(r'(<time [^>]*data-(?:since|until)="[^"]*">)[^<]*')
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -24,6 +27,11 @@ class Part:
     id: str
     html: str
     into: str = ""
+
+    @property
+    def settled(self) -> str:
+        """The HTML without the times that the browser lets tick by itself: those are no news."""
+        return _TICKING.sub(r"\1", self.html)
 
     def to_json(self) -> dict[str, str]:
         """The part as the browser takes it."""

@@ -47,7 +47,7 @@ def servers(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_safe
 def server(request: HttpRequest, name: str) -> HttpResponse:
-    """A server: what runs on it, its disks, its last installs. Eight queries, however many installs it had; two more in line."""
+    """A server: what runs on it, its disks, its last installs. Eight queries, two more while it stands in line."""
     mine = fleet.with_installs(servers_of(request.user)).prefetch_related("disks", "nics")
     found = get_object_or_404(mine, name=name)
     (row,) = fleet.rows_of([found])

@@ -297,6 +297,14 @@ async def test_the_board_sends_the_rows_that_change_and_their_order(install: Ins
     await page.socket.disconnect()
 
 
+async def test_a_board_on_which_nothing_happens_is_sent_nothing_however_its_clocks_tick(install: Install) -> None:
+    page = Page(watch(await sync_to_async(make_user)("ops"), "/ws/board/"))
+    await page.socket.connect()
+    await page.until(lambda page: f"install-{install.uuid}" in page.parts)
+    assert await page.socket.receive_nothing(3)
+    await page.socket.disconnect()
+
+
 async def test_the_board_keeps_the_filter_of_its_page(install: Install) -> None:
     page = Page(watch(await sync_to_async(make_user)("ops"), "/ws/board/?status=failed"))
     await page.socket.connect()
