@@ -39,11 +39,11 @@ def _virtual_machines() -> str:
     return f"virtual machines by {accelerator(kernel).name}" if kernel else "no virtual machine tried yet"
 
 
-def put(name: str, text: str) -> None:
-    """Writes the text into docs/performance.md, between the markers of this name."""
-    page = PAGE.read_text()
+def put(name: str, text: str, where: Path = PAGE) -> None:
+    """Writes the text into docs/performance.md (or another page), between the markers of this name."""
+    page = where.read_text()
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     place = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if not place.search(page):
-        raise SystemExit(f"{PAGE} has no place for {name}: it needs a line {begin} and a line {end}.")
-    PAGE.write_text(place.sub(lambda _: f"{begin}\n{text.strip()}\n{end}", page))
+        raise SystemExit(f"{where} has no place for {name}: it needs a line {begin} and a line {end}.")
+    where.write_text(place.sub(lambda _: f"{begin}\n{text.strip()}\n{end}", page))
