@@ -53,7 +53,10 @@ def handler() -> Iterator[Lines]:
     handler = Lines(Json())
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)
+    # pytest hands what it captures on to its parent process, which takes no half of a surrogate pair
+    log.propagate = False
     yield handler
+    log.propagate = True
     log.removeHandler(handler)
 
 
