@@ -81,8 +81,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def start(house: ExitStack, var: Path, ports: Ports) -> None:
-    """Everything of the demo, running; `house` stops it."""
+def start(house: ExitStack, var: Path, ports: Ports, *serving: str) -> None:
+    """Everything of the demo, running; `house` stops it. `serving` goes to `manage.py serve`."""
     var.mkdir(parents=True, exist_ok=True)
     rescue_dir = rescue.ensure(say)
     image = factory.ensure("debian-12", say)
@@ -91,7 +91,7 @@ def start(house: ExitStack, var: Path, ports: Ports) -> None:
     logins = fill(ports, image, bmc_password)
     lab = Lab(var / "lab", specs(ports), f"http://10.0.2.2:{ports.web}", ports.bmc, BMC_USER, bmc_password, rescue_dir)
     house.enter_context(lab)
-    serve(house, ports)
+    serve(house, ports, *serving)
     say("two virtual servers: oak (UEFI, two disks) and elm (BIOS, one disk)")
     for login in logins:
         say(login)
@@ -218,12 +218,12 @@ def kept_secret(file: Path) -> str:
     return file.read_text()
 
 
-def serve(house: ExitStack, ports: Ports) -> None:
-    """The web app with its worker, in a process of its own; returns once it answers."""
+def serve(house: ExitStack, ports: Ports, *options: str) -> None:
+    """The web app with its worker (unless told otherwise), in a process of its own; returns once it answers."""
     log = house.enter_context((Path(os.environ["LANDFALL_VAR"]) / "serve.log").open("ab"))
     # A session of its own: Ctrl-C reaches this process alone, which then stops the others in order.
     server = subprocess.Popen(
-        [sys.executable, "manage.py", "serve", "--port", str(ports.web)],
+        [sys.executable, "manage.py", "serve", "--port", str(ports.web), *options],
         cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
     )  # fmt: skip
     house.callback(end, server)

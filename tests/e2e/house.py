@@ -1,15 +1,25 @@
-"""A whole Landfall for the end-to-end tests: web app, worker and two virtual servers, as `bin/demo` starts them."""
+"""A whole Landfall for the end-to-end tests: web app, worker and two virtual servers, as `bin/demo` starts them.
 
+The worker is a process of its own, so that it can be killed. On SQLite, as the demo; LANDFALL_TEST_DATABASE=postgres
+puts it all on PostgreSQL.
+"""
+
+import base64
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from lab.demo import BMC_USER
+from tests import postgres
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +43,10 @@ QUESTIONS: Mapping[str, str] = {
 }
 
 
+PATIENCE = "3"
+"""An emulated processor is ten to twenty times slower than a real one."""
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """Where a running Landfall is."""
@@ -40,23 +54,32 @@ class House:
     url: str
     var: Path
     env: Mapping[str, str]
+    bmc: str = ""
     commands: "list[subprocess.Popen[str]]" = field(default_factory=list)
+    workers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     def password(self, role: str) -> str:
         """What the demo's person of this role logs in with."""
         return (self.var / f"demo-{role}").read_text()
 
-    def manage(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """A `manage.py` command, run to its end."""
+    # Commands
+
+    def begin(self, *arguments: str) -> "subprocess.Popen[str]":
+        """A `manage.py` command, begun; what it prints comes line by line."""
         process = subprocess.Popen(
-            [sys.executable, "manage.py", *arguments],
+            [sys.executable, "-u", "manage.py", *arguments],
             cwd=ROOT, env=dict(self.env), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self.commands.append(process)
+        return process
+
+    def manage(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """A `manage.py` command, run to its end."""
+        process = self.begin(*arguments)
         output, errors = process.communicate()
         done = subprocess.CompletedProcess(process.args, process.returncode, output, errors)
-        if check:
-            done.check_returncode()
+        if check and done.returncode != 0:
+            raise AssertionError(f"manage.py {arguments[0]} ended with {done.returncode}:\n{output}{errors}")
         return done
 
     def end_commands(self) -> None:
@@ -65,13 +88,64 @@ class House:
             if process.poll() is None:
                 process.terminate()
 
+    def inside(self, question: str, **arguments: Any) -> Any:
+        """The answer of a function of `tests.e2e.inside`, which has the database."""
+        code = f"from tests.e2e import inside; inside.answer({question!r}, {json.dumps(arguments)!r})"
+        return json.loads(self.manage("shell", "--verbosity=0", "-c", code).stdout)
+
     def count(self, server: str) -> int:
         """How many installs the server has had."""
-        return int(self.manage("shell", "--verbosity=0", "-c", _COUNT % server).stdout)
+        return int(self.inside("count", server=server))
 
-    def history(self, server: str, install: int = -1) -> dict[str, object]:
+    def history(self, server: str, install: int = -1) -> dict[str, Any]:
         """What Landfall itself has of the server's latest install (or an earlier one)."""
-        return dict(json.loads(self.manage("shell", "--verbosity=0", "-c", _HISTORY % (server, install)).stdout))
+        return dict(self.inside("history", server=server, install=install))
+
+    # Processes and power
+
+    def hire(self, patience: str = PATIENCE) -> None:
+        """Starts a worker."""
+        env = {**self.env, "LANDFALL_PATIENCE": patience}
+        with (self.var / "worker.log").open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "manage.py", "worker"],
+                cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.workers.append(worker)
+
+    def kill_worker(self) -> float:
+        """`kill -9` of the worker, and another one in its place; the time at which it died."""
+        worker = self.workers.pop()
+        worker.kill()
+        worker.wait()
+        died = time.time()
+        self.hire()
+        return died
+
+    def relieve_worker(self, patience: str = PATIENCE) -> None:
+        """The worker asked to end, as at an update, and another one in its place."""
+        self.dismiss()
+        self.hire(patience)
+
+    def dismiss(self) -> None:
+        """No worker any more."""
+        while self.workers:
+            _end(self.workers.pop())
+
+    def cut_power(self, server: str) -> float:
+        """The server without power, at once; the time at which it was."""
+        account = base64.b64encode(f"{BMC_USER}:{(self.var / 'demo-bmc').read_text()}".encode()).decode()
+        request = urllib.request.Request(
+            f"{self.bmc}/redfish/v1/Systems/{server}/Actions/ComputerSystem.Reset",
+            b'{"ResetType": "ForceOff"}',
+            {"Authorization": f"Basic {account}", "Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=60).close()
+        return time.time()
+
+    def console(self, server: str) -> str:
+        """Everything that the server ever wrote to its serial port."""
+        return (self.var / "lab" / server / "console.log").read_text(errors="replace")
 
     def ask(self, port: int) -> dict[str, str]:
         """The answers of an installed system to all questions."""
@@ -92,45 +166,24 @@ _SSH = (
     "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
 )  # fmt: skip
 
-_COUNT = "from deploy.models import Install; print(Install.objects.filter(server__name=%r).count())"
-
-_HISTORY = """
-import json
-from deploy import journal
-from deploy.events import GENESIS, digest
-from deploy.models import Install
-install = list(Install.objects.filter(server__name=%r).order_by("created_at"))[%d]
-history, state, link = install.history(), install.state(), GENESIS
-for row in install.events.order_by("seq"):
-    link = digest(link, row.value())
-print(json.dumps({
-    "status": install.status, "uuid": str(install.uuid), "steps": list(state.steps),
-    "succeeded": [e.data["step"] for e in history if e.kind == "step_succeeded"],
-    "started": [[e.data["step"], e.data["attempt"]] for e in history if e.kind == "step_started"],
-    "seconds": {name: (p.ended_at - p.started_at).total_seconds() for name, p in state.progress.items()},
-    "verified": state.result("verify").get("verified"), "host_keys": state.result("verify").get("host_keys"),
-    "refold_equals_row": all(getattr(install, k) == v for k, v in journal.projection(state).items()),
-    "chain_holds": link == install.digest,
-    "failure": install.failure,
-}))
-"""
-
 
 @contextmanager
 def running(var: Path) -> Iterator[House]:
     """Landfall with its two servers, oak (UEFI, two disks) and elm (BIOS, one disk); all of it stopped at the end."""
-    web = free_port()
+    web, bmc = free_port(), free_port()
     script = (
         "import signal, threading\nfrom contextlib import ExitStack\nfrom pathlib import Path\nfrom lab import demo\n"
         "stop = threading.Event()\nsignal.signal(signal.SIGTERM, lambda *_: stop.set())\n"
-        f"ports = demo.Ports({web}, {free_port()}, {_two_free_ports()})\n"
+        f"ports = demo.Ports({web}, {bmc}, {_two_free_ports()})\n"
         "with ExitStack() as house:\n"
-        f"    demo.start(house, Path({str(var)!r}), ports)\n"
+        f"    demo.start(house, Path({str(var)!r}), ports, '--no-worker')\n"
         "    print('ready', ports.ssh, flush=True)\n    stop.wait()\n"
     )
     env = {key: value for key, value in os.environ.items() if not key.startswith(("LANDFALL_", "DJANGO_", "DATABASE_"))}
     env |= {"LANDFALL_VAR": str(var), "LANDFALL_SECRET_KEY": "of the tests alone", "LANDFALL_SEAL_KEYS": _SEAL_KEY}
     with ExitStack() as stack:
+        if os.environ.get("LANDFALL_TEST_DATABASE", "").startswith("postgres"):
+            env["DATABASE_URL"] = stack.enter_context(postgres.cluster()).url("postgres")
         process = subprocess.Popen(
             [sys.executable, "-c", script], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -141,14 +194,16 @@ def running(var: Path) -> Iterator[House]:
                 break
         else:
             raise RuntimeError(f"the demo did not start; see {var}/serve.log")
-        url = f"http://127.0.0.1:{web}"
         settings = {
-            "LANDFALL_URL": url,
+            "LANDFALL_URL": f"http://127.0.0.1:{web}",
             "LANDFALL_MACHINE_URL": f"http://10.0.2.2:{web}",
             "OAK_PORT": line.split()[1],
             "ELM_PORT": str(int(line.split()[1]) + 1),
         }
-        yield House(url, var, env | settings)
+        house = House(settings["LANDFALL_URL"], var, env | settings, f"http://127.0.0.1:{bmc}")
+        stack.callback(house.dismiss)
+        house.hire()
+        yield house
 
 
 def _two_free_ports() -> int:
@@ -163,7 +218,7 @@ def _two_free_ports() -> int:
 _SEAL_KEY = "dGhlIHRlc3RzIG93biBrZXksIGZvciBub3RoaW5nLiA="
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
+def _end(process: "subprocess.Popen[Any]") -> None:
     process.terminate()
     try:
         process.wait(60)
