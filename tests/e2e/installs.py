@@ -169,7 +169,7 @@ def watch(house: House, page: Page, shots: Path) -> "tuple[dict[str, float], dic
 
 
 def _shoot(page: Page, path: Path) -> None:
-    """A picture for whoever wants to look; a machine that is too busy to draw one has nothing to do with the install."""
+    """A picture for whoever wants to look; that a busy machine does not draw it in time says nothing of the install."""
     with suppress(TimeoutError):
         page.screenshot(path=path, full_page=True)
 
