@@ -9,6 +9,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from deploy.worker import Worker
 
 BROKEN = -1
+POOL_PATIENCE = 60.0
+"""Seconds that a driver waits for its turn at the database; a request answers 503 much sooner."""
+
+
+def wait_for_connections() -> None:
+    """Has this process wait in line for a connection of the pool: what lets go of an install stalls it for a lease."""
+    if pool := settings.DATABASES["default"]["OPTIONS"].get("pool"):
+        pool["timeout"] = POOL_PATIENCE
 
 
 class Command(BaseCommand):
@@ -18,6 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--slots", type=int, default=settings.LANDFALL_SLOTS, help="installs driven at once")
 
     def handle(self, *args: Any, slots: int, **options: Any) -> None:
+        wait_for_connections()
         worker = Worker(slots)
         # A signal's handler interrupts whatever the main thread is at, locks in its hands: so that one does nothing
         # but wait, and a SimpleQueue is the one thing that may be touched then.
