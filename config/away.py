@@ -1,7 +1,9 @@
 """What people and machines are told while the database is away: a 503, a sentence, and when to come back."""
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
@@ -15,6 +17,17 @@ RETRY_AFTER = 5
 SENTENCE = "The database does not answer. Installs that run go on; ask again in a few seconds.\n"
 
 
+TRY_AGAIN = 4503
+"""The same for a websocket; it must be one of the codes that a server may choose."""
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+
+
 class DatabaseAway:
     """Middleware: a view that needed the database and did not get it is a 503, without a traceback."""
 
@@ -26,6 +39,20 @@ class DatabaseAway:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         return answer(request) if is_away(exception) else None
+
+
+class Sockets:
+    """ASGI middleware: a websocket for which nobody can be looked up is closed, and its page tries again."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        try:
+            await self.application(scope, receive, send)
+        except (OperationalError, InterfaceError) as error:
+            _log.warning("a websocket is closed, as the database does not answer: %s", error)
+            await send({"type": "websocket.close", "code": TRY_AGAIN})
 
 
 def broken(request: HttpRequest) -> HttpResponseBase:

@@ -16,6 +16,7 @@ from uuid import UUID
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.db.models import Max, Sum
 from django.http import QueryDict
 from django.urls import path
@@ -30,6 +31,12 @@ from deploy.pages.view import view_of
 
 NOT_FOUND = 4404
 """Closes a connection to something that this person may not see, as a 404 does: the page does not try again."""
+
+BROKEN, TRY_AGAIN = 4500, 4503
+"""Closes a connection that we broke, and one for which there is no database at the moment: the page connects again.
+
+A server may send codes from 3000 on; at RFC 6455's own 1011 and 1013 autobahn refuses to close the connection at all.
+"""
 
 POLL: float = settings.LANDFALL_POLL
 """Seconds between two looks without a hint."""
@@ -95,10 +102,13 @@ class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
                 await asyncio.sleep(self.pace)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.hint.wait(), patience)
-        except Exception:
+        except (OperationalError, InterfaceError) as error:
             # The page connects again, and begins where it stopped.
+            _log.warning("a watcher broke off, as the database does not answer: %s", error)
+            await self.close(TRY_AGAIN)
+        except Exception:
             _log.exception("a watcher broke off")
-            await self.close(1011)
+            await self.close(BROKEN)
         else:
             await self.close(1000)
 

@@ -105,12 +105,14 @@ class Line:
             try:
                 with psycopg.connect(**_where()) as connection:
                     connection.execute(f"LISTEN {WIRE}")
+                    _log.log(logging.INFO if pause > FIRST_PAUSE else logging.DEBUG, "hints travel")
                     pause = FIRST_PAUSE
                     self._rejoined()
                     self._talk(connection)
             except psycopg.Error as error:
                 self._take_back()
-                _log.warning("hints do not travel, trying again: %s", str(error).strip() or type(error).__name__)
+                why = (str(error).splitlines() or [type(error).__name__])[0]
+                _log.log(logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG, "hints do not travel: %s", why)
                 self._closed.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 

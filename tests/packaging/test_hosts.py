@@ -99,8 +99,15 @@ def test_while_the_database_is_away_everybody_is_told_to_come_back_and_nothing_i
     visitor = Visitor(hosts.port)
     visitor.log_in("otto", PASSWORD)
     wait_for(lambda: begun_to_copy(hosts, install))
+    address = f"/ws/installs/{install}/?after=0&seq=0"
+    watching = visitor.websocket(address)
+    assert watching.hear()
     hosts.cluster.stop()
     try:
+        while watching.hear():
+            pass
+        with pytest.raises((AssertionError, OSError)):  # refused, or not answered in daphne's 5 s: the page tries again
+            visitor.websocket(address)
         answer, page = visitor.ask("GET", "/", headers=HTML)
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
         assert b"The database is away" in page
@@ -113,6 +120,8 @@ def test_while_the_database_is_away_everybody_is_told_to_come_back_and_nothing_i
     finally:
         hosts.cluster.start()
     wait_for(lambda: visitor.ask("GET", "/")[0].status == 200)
+    with visitor.websocket(address) as watching:
+        assert watching.hear()
     wait_for(lambda: hosts.status(install) == "succeeded")
     assert worker.poll() is None
     assert "Traceback" not in hosts.said("web")
