@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,8 +94,8 @@ class House:
             case Kind.IO_ERROR:
                 self.remote.order(name, "io_error")
 
-    def _after(self, seconds: float, act: object) -> None:
-        timer = threading.Timer(seconds, act)  # type: ignore[arg-type]
+    def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, act)
         timer.daemon = True
         timer.start()
         self.later.append(timer)
