@@ -59,6 +59,8 @@ def main() -> int:
         remote = landfall.simulation("--servers", str(INSTALLS), "--pace", PACE)
         workers = start_workers(landfall, 0)
         request_all()
+        # On a machine that has more to do the first ones are not that far yet.
+        house.wait_until(lambda: house.live()["phone-home"], LONGEST)
         spread = house.live()
         killed = time.time()
         for worker in workers:

@@ -35,9 +35,12 @@ SIZES = (100, 300, 1000)
 SLOTS = 1000
 PACE = (
     '{"firmware": [5, 30], "system": [5, 20], "command": 0.3, "copy": 20, "copy_lines": 100, "build": 10,'
-    ' "retry": [0.5, 5]}'
+    ' "retry": [2, 60]}'
 )
-"""Some two minutes an install, most of them in rescue: firmware, commands, a copy that tells how far it is, GRUB."""
+"""Some two minutes an install, most of them in rescue: firmware, commands, a copy that tells how far it is, GRUB.
+
+A call that was not taken is repeated as real machines do it (metadata/phonehome.sh): a thousand that ask anew every few
+seconds would keep a web process busy with saying no."""
 BETWEEN_VISITS = 0.25
 LONGEST = 1800.0
 
