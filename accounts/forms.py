@@ -58,7 +58,7 @@ class SSHKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         except KeyRefused as refusal:
             if "PRIVATE KEY" in self.cleaned_data["public_key"]:
                 # it is not sent back into the page, where it would stay in the browser's history
-                self.data = {**self.data, self.add_prefix("public_key"): ""}
+                self.data = dict(self.data.items()) | {self.add_prefix("public_key"): ""}
             raise forms.ValidationError(str(refusal)) from refusal
         return self.parsed.line
 

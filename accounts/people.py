@@ -18,6 +18,7 @@ class PeopleSite(AdminSite):
 
     site_header = site_title = "Landfall: people and projects"
     index_title = "People and projects"
+    enable_nav_sidebar = False
 
     def has_permission(self, request: HttpRequest) -> bool:
         return has_role(request.user, Role.ADMIN)

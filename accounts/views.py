@@ -7,15 +7,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.access import projects_of
+from accounts.access import has_role, projects_of
 from accounts.forms import SSHKeyForm
-from accounts.models import Project, SSHKey, User
+from accounts.models import Project, Role, SSHKey, User
 
 
 @login_required
 @require_safe
 def projects(request: HttpRequest) -> HttpResponse:
-    """The projects that one may see; straight to the keys where there is one alone."""
+    """The projects that one may see; straight to the keys where there is one alone, but for admins, who add others."""
     mine = list(
         _projects(request).annotate(
             key_count=Count("ssh_keys", distinct=True),
@@ -23,7 +23,7 @@ def projects(request: HttpRequest) -> HttpResponse:
             member_count=Count("memberships", distinct=True),
         )
     )
-    if len(mine) == 1:
+    if len(mine) == 1 and not has_role(request.user, Role.ADMIN):
         return redirect("keys", mine[0].slug)
     return render(request, "accounts/projects.html", {"projects": mine})
 

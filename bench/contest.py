@@ -47,6 +47,12 @@ class Tally:
     findings: int
     logs: LogProof
 
+    @property
+    def is_won(self) -> bool:
+        """Whether nothing was lost, and nothing done twice."""
+        twice = self.wiped_again or self.commands_again or self.power_cycles_again
+        return self.succeeded == INSTALLS and not twice and not self.findings and self.logs.holds
+
 
 def main() -> int:
     if not house.inside():
@@ -75,7 +81,7 @@ def main() -> int:
     text = f"{table(spread, tally)}\n\n{report.machine()}"
     print(text)
     report.put("contest", text)
-    return 0 if tally.succeeded == INSTALLS and not tally.wiped_again and tally.logs.holds else 1
+    return 0 if tally.is_won else 1
 
 
 def start_workers(landfall: Landfall, first: int) -> list[Process]:

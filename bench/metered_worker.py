@@ -10,7 +10,7 @@ import resource
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import django
 import paramiko
 from django.core.management import call_command
 
-_seconds: Counter[str] = Counter()
+_seconds: defaultdict[str, float] = defaultdict(float)
 _calls: Counter[str] = Counter()
 _lock = threading.Lock()
 
@@ -42,9 +42,10 @@ def metered(meter: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def install_meters() -> None:
-    """Puts a meter at SSH, Redfish, and the two ways to write into the database."""
-    from deploy import control, journal, limits, queue, transport
-    from deploy.logbook import Logbook
+    """Puts a meter at SSH, Redfish, and what the engine does for every install."""
+    from deploy import control, journal, leased, limits, live, logbook, models, pglayer, queue, scribe, transport
+    from metadata import boot
+    from servers import inventory
     from servers.power.redfish import Redfish
 
     ssh = {
@@ -56,10 +57,18 @@ def install_meters() -> None:
     places: dict[str, dict[Any, tuple[str, ...]]] = {
         "SSH": ssh,
         "Redfish": {Redfish: ("state", "boot_from", "power_on", "power_off", "reset")},
-        "log": {Logbook: ("_store", "open")},
+        "log": {scribe: ("_stored",), leased: ("store_now",), logbook.Logbook: ("open",)},
         "events": {journal: ("append",)},
         "scripts": {control: ("armed_context", "dry_context", "script")},
-        "queue": {queue: ("claim", "notices", "renew", "release"), limits: ("admit",)},
+        "histories": {models.Install: ("state",)},
+        "facts": {
+            inventory: ("record_facts",),
+            control: ("storage_plan",),
+            control.StepControl: ("boot_into_rescue",),
+            boot: ("direct_to_disk",),
+        },
+        "hints": {live._Crier: ("_send",), pglayer.Line: ("_say_pending",), pglayer.PostgresChannelLayer: ("_heard",)},
+        "queue": {queue: ("claim_all", "notices", "renew", "release"), limits: ("admit",)},
     }
     for meter, owners in places.items():
         for owner, names in owners.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from django.utils import timezone
 
-from lab.accelerator import accelerator
+from images.accelerator import accelerator
 from rescue.workshop import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent

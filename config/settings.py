@@ -7,6 +7,7 @@ import os
 import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 from csp.constants import NONE, SELF
@@ -52,6 +53,13 @@ LANDFALL_SLOTS = int(os.environ.get("LANDFALL_SLOTS", "20"))
 LANDFALL_LIMIT = int(os.environ.get("LANDFALL_LIMIT", "0"))
 LANDFALL_LIMIT_PROJECT = int(os.environ.get("LANDFALL_LIMIT_PROJECT", "0"))
 LANDFALL_LIMIT_IMAGE = int(os.environ.get("LANDFALL_LIMIT_IMAGE", "0"))
+# Where published images lie beside Landfall itself: base addresses. How many installs may read from one at once (0 is
+# no limit), and how many bytes a second one reader takes, as curl writes them: 50M.
+LANDFALL_MIRRORS = [
+    base.strip().rstrip("/") for base in os.environ.get("LANDFALL_MIRRORS", "").split(",") if base.strip()
+]
+LANDFALL_MIRROR_READERS = int(os.environ.get("LANDFALL_MIRROR_READERS", "0"))
+LANDFALL_MIRROR_RATE = os.environ.get("LANDFALL_MIRROR_RATE", "")
 # Timeouts are made for real hardware; an emulated machine needs a multiple of them.
 LANDFALL_PATIENCE = float(os.environ.get("LANDFALL_PATIENCE", "1"))
 
@@ -64,6 +72,8 @@ LANDFALL_VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())
 # Webhooks go to public addresses, over TLS; who serves an inner network may allow it more.
 LANDFALL_WEBHOOK_HTTP = os.environ.get("LANDFALL_WEBHOOK_HTTP") == "1"
 LANDFALL_WEBHOOK_NETWORKS = _networks("LANDFALL_WEBHOOK_NETWORKS")
+# Customers' own images come from public addresses; a lab may allow more.
+LANDFALL_IMAGE_NETWORKS = _networks("LANDFALL_IMAGE_NETWORKS")
 # Who may read /metrics: these addresses, when they ask directly, and whoever has the token.
 LANDFALL_METRICS_FROM = _networks("LANDFALL_METRICS_FROM", "127.0.0.0/8,::1/128")
 LANDFALL_METRICS_TOKEN = os.environ.get("LANDFALL_METRICS_TOKEN", "")
@@ -101,6 +111,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "config.buttons.ButtonsOnly",
     "config.away.DatabaseAway",
 ]
 
@@ -131,7 +142,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
-    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    CHANNEL_LAYERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 else:
     # Under ASGI every request may run in another thread: persistent connections leak, a pool does not. A connection
     # is tried before it is given out (27 us): after a restart of the database all the old ones are dead.
@@ -144,7 +155,7 @@ else:
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
         # A worker that is frozen in the middle of a transaction must not keep others from its installs.
-        "options": "-c idle_in_transaction_session_timeout=60s",
+        "options": "-c idle_in_transaction_session_timeout=20s",
         **DATABASES["default"].get("OPTIONS", {}),
         "pool": {
             "min_size": 1,

@@ -1,7 +1,8 @@
 """What people can do to installs: each action checks, appends an event, and leaves the rest to a worker."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -9,9 +10,13 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.models import SSHKey, User
-from images.flavours import EFI_LOADER
+from accounts.secret import Secret
+from images.inputs import Answers, InputsRefused, answers, parse_inputs
+from images.life import Life, life
 from images.models import Image, ImageState
-from metadata import boot, tokens
+from images.own import OwnImageWish, check_hook, is_own, own_image
+from images.refusal import ImageRefused
+from metadata import tokens
 from metadata.documents import check_user_data
 from metadata.errors import MetadataRefused
 from metadata.hostnames import check_hostname
@@ -23,12 +28,12 @@ from servers.storage.layout import Layout
 from servers.storage.plan import Plan
 from servers.storage.refusal import PlanImpossible
 
-from . import errors, journal
+from . import errors, journal, passphrase
 from .commands import Command, detail, shown
-from .context import TOKEN_LIFETIME, dry_context, is_licensed, storage_plan
+from .context import TOKEN_LIFETIME, dry_context, is_licensed, steps_of, storage_plan
 from .events import LIVE, MOST_FAILED_ATTEMPTS, IllegalEvent, Kind, State
 from .models import Install
-from .steps import INTO_RESCUE, POINT_OF_NO_RETURN, STEPS, steps_for
+from .steps import INTO_RESCUE, POINT_OF_NO_RETURN, STEPS
 
 LONGEST_REASON = 500
 """Characters that the reason of a forced end may have."""
@@ -46,14 +51,23 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """What a customer asks for."""
+    """What a customer asks for: an image of the catalogue, or `own`, one that the customer brings.
+
+    The hook is a script that runs in the new system's tree before its first start.
+    """
 
     server: Server
-    image: Image
+    image: Image | None
     layout: Layout
     hostname: str
     ssh_keys: tuple[SSHKey, ...]
     user_data: bytes = b""
+    own: OwnImageWish | None = None
+    hook: str = ""
+    passphrase: Secret = field(default_factory=lambda: Secret(""))
+    """For encrypted disks; where none is given, one is made."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """The answers to what the image asks, secret ones among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +112,50 @@ def request_install(request: InstallRequest, by: User) -> Install:
     install.requested_by = by
     try:
         with transaction.atomic():
-            install.save()
+            _save(install)
             journal.append(
                 install,
                 Kind.REQUESTED,
                 {
                     "by": by.get_username(),
                     "server": request.server.name,
-                    "image": {"name": request.image.name, "sha256": request.image.sha256},
+                    "image": _told(install.image),
                     "hostname": install.hostname,
                     "layout": install.layout,
                     "plan": install.approved_plan,
                     "ssh_keys": [name for name, _ in install.ssh_keys],
                     "user_data_bytes": len(request.user_data),
+                    "hook_bytes": len(install.hook.encode()),
+                    "inputs": install.inputs,
+                    **_passphrase_source(request),
                 },
             )
     except IntegrityError as error:
         raise _busy(request.server) from error
     return install
+
+
+def _save(install: Install) -> None:
+    """Stores the install, and first the image that its customer brings."""
+    if is_own(install.image):
+        own = install.image.own
+        install.image.save()
+        own.image = install.image
+        own.save()
+        install.image_id = install.image.pk
+    install.save()
+
+
+def _told(image: Image) -> dict[str, str]:
+    """The image as the history keeps it, without anything secret."""
+    if is_own(image):
+        return {"name": image.name, "own": image.own.shown_url, "checksum": image.own.checksum}
+    return {"name": image.name, "sha256": image.sha256}
+
+
+def _passphrase_source(request: InstallRequest) -> dict[str, str]:
+    """For the history: whether the passphrase was given or made; nothing where nothing is encrypted."""
+    return {"passphrase": "given" if request.passphrase else "made"} if request.layout.encrypted else {}
 
 
 def cancel(install: Install, by: User) -> None:
@@ -127,7 +167,7 @@ def cancel(install: Install, by: User) -> None:
 
 def hold(install: Install, by: User, before: str) -> None:
     """Has the install stop before a step that has not begun, until somebody releases it."""
-    names = install.state().steps or steps_for(licensed=is_licensed(install.image))
+    names = install.state().steps or steps_of(install.image)
     if before not in names:
         raise Refused(f"This install has no step {before!r}.", f"Its steps are: {', '.join(names)}.")
     _append(install, Kind.HOLD_REQUESTED, by, before=before)
@@ -146,10 +186,7 @@ def force_reset(install: Install, by: User, reason: str) -> None:
     """
     reason = check_reason(reason)
     failure = errors.failure("force-reset", f"{by.get_username()} ended this install by force: {reason}")
-    with transaction.atomic():
-        _append(install, Kind.FORCE_RESET, by, reason=reason, failure=failure.to_json())
-        tokens.expire(install.uuid)
-        boot.direct_to_disk(install.server, EFI_LOADER)
+    _append(install, Kind.FORCE_RESET, by, reason=reason, failure=failure.to_json())
 
 
 def check_reason(reason: str) -> str:
@@ -165,6 +202,8 @@ def retry(install: Install, by: User, from_start: bool = False) -> None:
     """Lets an install that failed or was cancelled go on: with the step that failed, or from the rescue system."""
     state = install.state()
     step = INTO_RESCUE if from_start else resume_from(state)
+    if state.passphrase and not install.disk_passphrase:
+        raise Refused("The passphrase of its disks is not kept any more.", "Start a new install.", status=409)
     if Install.objects.filter(server=install.server, status__in=LIVE).exclude(pk=install.pk).exists():
         raise _busy(install.server)
     if state.failed_attempts >= MOST_FAILED_ATTEMPTS:
@@ -177,6 +216,27 @@ def retry(install: Install, by: User, from_start: bool = False) -> None:
         _append(install, Kind.RETRIED, by, step=step)
         # The token that the new system calls with is on its disk already, and may have run out meanwhile.
         tokens.prolong(install.uuid, Purpose.PHONE_HOME, TOKEN_LIFETIME)
+
+
+def show_passphrase(install: Install, by: User) -> Secret:
+    """The passphrase of the install's disks, this once: the history tells who has seen it."""
+    with transaction.atomic():
+        kept = Install.objects.only("disk_passphrase").get(pk=install.pk).disk_passphrase
+        if install.state().passphrase and not kept:
+            raise Refused(
+                "The passphrase is not kept any more: whoever asked for the install chose it, or the disks were erased"
+                " since.",
+                "Without it, reinstall the server.", status=409,
+            )  # fmt: skip
+        # opened before the journal forgets it
+        shown = Secret(kept.reveal() if kept else "")
+        _append(install, Kind.PASSPHRASE_SHOWN, by)
+    return shown
+
+
+def may_see_passphrase(install: Install, person: User) -> bool:
+    """Whether it is theirs to see: of those who may see the install, its requester and the members of its project."""
+    return install.requested_by_id == person.pk or install.project.memberships.filter(user=person).exists()
 
 
 def resume_from(state: State) -> str:
@@ -211,13 +271,15 @@ def _busy(server: Server) -> Refused:
 
 def _checked(request: InstallRequest) -> Install:
     """An install that could be saved, its plan made; `Refused` with the first thing that is wrong."""
-    server, image = request.server, request.image
+    server = request.server
     if Install.objects.filter(server=server, status__in=LIVE).exists():
         raise _busy(server)
-    if image.state != ImageState.OFFERED or (image.project_id and image.project_id != server.project_id):
-        raise Refused(f"{image.name} is not offered.", "Choose another image.")
-    if image.end_of_life and image.end_of_life < timezone.now().date():
-        raise Refused(f"{image.name} has reached its end of life.", "Choose a newer version.")
+    try:
+        image, hook = _image(request), check_hook(request.hook)
+    except ImageRefused as error:
+        raise Refused(error.why, error.fix) from error
+    if life(image.end_of_life, timezone.now().date()) is Life.PAST:
+        raise Refused(f"{image.name} has reached its end of life, on {image.end_of_life}.", "Choose a newer version.")
     if is_licensed(image) and not (image.licence and image.licence.activation_key):
         raise Refused(
             f"The licence of {image.name} has no activation key.", "An admin can add one on the licences page."
@@ -228,6 +290,7 @@ def _checked(request: InstallRequest) -> Install:
         check_user_data(request.user_data)
     except MetadataRefused as error:
         raise Refused(str(error)) from error
+    answered = _answered(image, request.inputs)
     install = Install(
         uuid=uuid4(),
         project=server.project,
@@ -237,12 +300,55 @@ def _checked(request: InstallRequest) -> Install:
         layout=request.layout.to_json(),
         ssh_keys=[[key.name, key.public_key] for key in request.ssh_keys],
         user_data=request.user_data,
+        hook=hook,
+        inputs=dict(answered.plain),
+        secret_inputs=_sealable(answered.secrets),
+        disk_passphrase=_passphrase(request),
     )
     try:
         install.approved_plan = storage_plan(request.layout, server.facts(), image, install.uuid).to_json()
     except PlanImpossible as error:
         raise Refused(error.why, error.fix) from error
     return install
+
+
+def _image(request: InstallRequest) -> Image:
+    """What is to be installed: an image that is offered, or the customer's own, which is not stored yet."""
+    image, project = request.image, request.server.project
+    if request.own:
+        return own_image(request.own, project)
+    if image is None:
+        raise Refused("No image is chosen.", "Choose one, or bring your own.")
+    if image.state != ImageState.OFFERED or (image.project_id and image.project_id != project.pk):
+        raise Refused(f"{image.name} is not offered.", "Choose another image.")
+    return image
+
+
+def _answered(image: Image, given: Mapping[str, str]) -> Answers:
+    """The answers to the image's questions; `Refused` with the first that is none."""
+    try:
+        questions = parse_inputs(image.capabilities.get("inputs"))
+    except InputsRefused as error:
+        raise Refused(str(error), "An admin can mend the questions on the image's page.") from error
+    answered = answers(questions, given)
+    for question in questions:
+        if wrong := answered.errors.get(question.name):
+            raise Refused(f"{question.label}: {wrong}", "Answer what the image asks.")
+    return answered
+
+
+def _sealable(secrets: Mapping[str, Secret]) -> Secret | None:
+    return Secret(json.dumps({name: value.reveal() for name, value in secrets.items()})) if secrets else None
+
+
+def _passphrase(request: InstallRequest) -> Secret | None:
+    """The given one, or one that is made; None where nothing is encrypted."""
+    if not request.layout.encrypted:
+        return None
+    try:
+        return passphrase.check(request.passphrase) if request.passphrase else passphrase.make()
+    except passphrase.PassphraseRefused as error:
+        raise Refused(str(error)) from error
 
 
 def _check_keys(keys: Iterable[SSHKey], server: Server) -> None:
@@ -256,9 +362,10 @@ def _check_keys(keys: Iterable[SSHKey], server: Server) -> None:
 def _commands(install: Install, facts: Facts) -> Iterable[StepCommands]:
     try:
         context = dry_context(install, facts)
+        list(context.config_drive)  # made now, while somebody can still mend what cannot be made
     except MetadataRefused as error:
         raise Refused(str(error)) from error
-    for name in steps_for(licensed=is_licensed(install.image)):
+    for name in steps_of(install.image):
         step = STEPS[name]
         if step.commands and not step.when_missed:
             yield StepCommands(name, step.title, _lines(step.commands(context)))

@@ -1,15 +1,21 @@
 """What the steps of an install are about, put together from its row, its image and its server."""
 
-from collections.abc import Container
+import json
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import timedelta
+from functools import cache
 from ipaddress import ip_address, ip_interface
 from uuid import UUID
 
 from django.conf import settings
 
 from accounts.secret import Secret
-from images.flavours import flavour
+from images import mirrors
+from images.capabilities import storage
+from images.flavours import FLAVOURS, flavour
+from images.inputs import Answers
 from images.models import Image, LicenceKind
+from images.own import is_own
 from metadata import tokens
 from metadata.documents import Documents, Instance, Link, Static, documents, only_seen
 from metadata.models import Purpose
@@ -20,8 +26,10 @@ from servers.storage.plan import Plan
 from servers.storage.planner import ImageNeeds
 from servers.storage.planner import plan as plan_storage
 
+from . import seats
 from .models import Install
-from .step import Context, ImageSource, Registration
+from .step import Context, Hook, ImageSource, OwnSource, Registration, StreamSource
+from .steps import steps_for
 
 TOKEN_LIFETIME = timedelta(hours=2)
 """How long a machine may use what it was given; many times what an install takes."""
@@ -30,12 +38,27 @@ TOKEN_LIFETIME = timedelta(hours=2)
 def image_needs(image: Image) -> ImageNeeds:
     """What the image asks of a plan."""
     kind = flavour(image.flavour)
+    can = storage(image.capabilities, kind.filesystems, kind.raid_levels, kind.lvm)
     return ImageNeeds(
         root_bytes=image.root_bytes or image.virtual_size,
-        filesystems=kind.filesystems,
-        raid=bool(image.capabilities.get("raid", True)),
+        filesystems=can.filesystems,
+        raid=can.raid,
+        raid_levels=can.raid_levels,
+        lvm=can.lvm,
         ext4_features=kind.ext4_features,
+        xfs_features=kind.xfs_features,
+        btrfs_features=kind.btrfs_features,
+        luks=kind.luks,
+        grub_reads=kind.filesystems,
     )
+
+
+def unseen_image(kind: str = "") -> Image:
+    """An image of a flavour that nobody has looked into yet, for plans until then: it needs no room and asks nothing.
+
+    Where the flavour is not known either, it is one whose tools can do everything.
+    """
+    return Image(flavour=kind if kind in FLAVOURS else "debian-12", root_bytes=1)
 
 
 def storage_plan(layout: Layout, facts: Facts, image: Image, seed: UUID) -> Plan:
@@ -56,9 +79,16 @@ def describe(install: Install, facts: Facts) -> Documents:
             links=only_seen(links, seen),
             project_id=install.project.slug,
             user_data=bytes(install.user_data),
+            meta=answers_of(install).meta,
             dns=tuple(address.strip() for line in nameservers for address in line.split(",") if address.strip()),
         )
     )
+
+
+def answers_of(install: Install) -> Answers:
+    """What was answered to the image's questions, the secret answers opened."""
+    secrets = json.loads(install.secret_inputs.reveal()) if isinstance(install.secret_inputs, Secret) else {}
+    return Answers(plain=install.inputs, secrets={name: Secret(value) for name, value in secrets.items()})
 
 
 def _link(number: int, nic: Nic) -> Link:
@@ -68,27 +98,87 @@ def _link(number: int, nic: Nic) -> Link:
     return Link(id=nic.name or f"nic{number}", mac=nic.mac, static=static)
 
 
-def context_for(install: Install, facts: Facts, *, fetch: Secret, phone_home: Secret) -> Context:
+class _Later(Mapping[str, bytes]):
+    """Documents that are made when somebody asks for them: one step of thirteen does."""
+
+    def __init__(self, make: Callable[[], Documents]) -> None:
+        self._make = cache(make)
+
+    def __getitem__(self, path: str) -> bytes:
+        return self._make()[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make())
+
+    def __len__(self) -> int:
+        return len(self._make())
+
+
+def context_for(
+    install: Install, facts: Facts, *, fetch: Secret, phone_home: Secret, passphrase: Secret | None = None
+) -> Context:
     """Everything that the commands of the install depend on."""
-    image = install.image
-    url = f"{settings.LANDFALL_MACHINE_URL}/machine/images/{image.sha256}"
     return Context(
         install=install.uuid,
         hostname=install.hostname,
         plan=install.plan(),
-        image=ImageSource(image.name, url, image.sha256, image.size, image.format),
-        flavour=flavour(image.flavour),
-        config_drive=describe(install, facts),
+        image=_source(install),
+        flavour=flavour(install.image.flavour),
+        config_drive=_Later(lambda: describe(install, facts)),
         machine_url=settings.LANDFALL_MACHINE_URL,
         fetch_token=fetch,
         phone_home_token=phone_home,
-        registration=_registration(image),
+        registration=_registration(install.image),
+        disk_passphrase=passphrase or Secret(""),
+        seats=lambda: seats.held(install.server),
+        hook=Hook(install.hook, answers_of(install).environment),
     )
 
 
+def _source(install: Install) -> ImageSource:
+    """Where the rescue system finds the image."""
+    image = install.image
+    url = f"{settings.LANDFALL_MACHINE_URL}/machine/images/{image.sha256}"
+    return ImageSource(
+        image.name, url, image.sha256, image.size, image.format,
+        disk=image.capabilities.get("disk"), stream=_stream(install), own=_own(image),
+    )  # fmt: skip
+
+
+def _stream(install: Install) -> StreamSource | None:
+    """The image's stream, at the mirror that the install was given first; None where it is not published."""
+    publication = mirrors.publication_of(install.image)
+    if publication is None:
+        return None
+    bases = mirrors.bases(install.image.project_id is not None, install.mirror, install.uuid.int)
+    return StreamSource(
+        urls=tuple(f"{base}/{publication.sha256}" for base in bases or (mirrors.own_base(),)),
+        sha256=publication.sha256,
+        size=publication.size,
+        with_token=not bases,
+        rate=settings.LANDFALL_MIRROR_RATE,
+    )
+
+
+def _own(image: Image) -> OwnSource | None:
+    if not is_own(image):
+        return None
+    own = image.own
+    networks = ",".join(str(network) for network in settings.LANDFALL_IMAGE_NETWORKS)
+    return OwnSource(own.url or Secret(""), own.shown_url, own.headers or Secret(""), own.checksum, networks)
+
+
+def steps_of(image: Image) -> tuple[str, ...]:
+    """The names of the steps of an install of this image."""
+    return steps_for(licensed=is_licensed(image), own=is_own(image))
+
+
 def dry_context(install: Install, facts: Facts) -> Context:
-    """The same without any token that opens something: for the review and for dry runs."""
-    return context_for(install, facts, fetch=Secret("fetch token"), phone_home=Secret("phone-home token"))
+    """The same without any token that opens something: for the review, for dry runs, for the plan step's checks."""
+    return context_for(
+        install, facts, fetch=Secret("fetch token"), phone_home=Secret("phone-home token"),
+        passphrase=Secret("passphrase") if install.disk_passphrase else None,
+    )  # fmt: skip
 
 
 def armed_context(install: Install, facts: Facts, purposes: Container[str]) -> Context:
@@ -99,7 +189,10 @@ def armed_context(install: Install, facts: Facts, purposes: Container[str]) -> C
             return Secret("")
         return tokens.mint(install.uuid, install.server, purpose, TOKEN_LIFETIME)
 
-    return context_for(install, facts, fetch=token(Purpose.FETCH), phone_home=token(Purpose.PHONE_HOME))
+    return context_for(
+        install, facts, fetch=token(Purpose.FETCH), phone_home=token(Purpose.PHONE_HOME),
+        passphrase=install.disk_passphrase or None,
+    )  # fmt: skip
 
 
 def is_licensed(image: Image) -> bool:

@@ -10,23 +10,25 @@ from django.utils import timezone
 
 from accounts.secret import Secret
 from images.flavours import EFI_LOADER
-from metadata import boot
+from metadata import boot, tokens
+from metadata.models import Purpose
 from servers import inventory
 from servers.facts import Facts, from_json
 from servers.power import PowerError, PowerState, Target, power_of
 from servers.storage.layout import Layout
 from servers.storage.plan import Plan
 
-from . import errors, transport
+from . import errors, seats, transport
+from .certificate import Certificate
 from .commands import script
 from .context import TOKEN_LIFETIME, armed_context, dry_context, storage_plan
 from .events import Failure, Kind, State
 from .jobs import LOST, ROOT, Job
 from .leased import Cancelled, Leased, let_go_of_database
-from .logbook import Logbook
+from .logbook import Pen
 from .models import LogChunk
 from .queue import LeaseLost
-from .step import Address, Context, Step, StepFailed, failed
+from .step import Address, Context, Seat, Step, StepFailed, failed
 from .transport import Connection, Refused, Stream, Unreachable, WrongHostKey
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,13 @@ class Line:
     def __init__(self, leased: Leased) -> None:
         self._leased = leased
         self._connection: Connection | None = None
+        self._facts: tuple[Any, Facts] | None = None
+
+    def facts(self, seen: Any) -> Facts:
+        """The facts out of an event's JSON; read once for all the steps."""
+        if self._facts is None or self._facts[0] is not seen:
+            self._facts = seen, from_json(seen)
+        return self._facts[1]
 
     def connect(self) -> Connection:
         """The connection, made unless there is one. `Unreachable`, `WrongHostKey`, `Refused` as `transport.connect`."""
@@ -83,15 +92,19 @@ class StepControl:
         self.step = step
         server, progress = leased.install.server, leased.state.of(step.name)
         self.now = timezone.now()
-        self.started_at = progress.started_at or self.now
-        self.deadline = max(self.after(step.timeout), self.after(step.after_wait, progress.waiting_since))
+        # Never ahead, though the clock may have been set back since they were noted.
+        self.started_at = min(progress.started_at or self.now, self.now)
+        waiting_since = min(progress.waiting_since or self.started_at, self.now)
+        # Few steps take longer with some plans; of the others' installs none is read for it.
+        self.timeout = step.time_for(leased.install.plan()) if step.longer else step.timeout
+        self.deadline = max(self.after(self.timeout), self.after(step.after_wait, waiting_since))
         # Counted without the clock from here on: it may be set while a job runs.
         self._ends = time.monotonic() + (self.deadline - self.now).total_seconds()
         self.address = Address(server.address, server.ssh_port)
         self.expected_serial = server.serial
         self._called = 0
         """The number of the call with which the rescue system began that the job runs in."""
-        self.logbook = Logbook.open(leased.install, leased.lease, step.name, progress.attempt)
+        self.logbook = leased.open_book(step.name, progress.attempt)
 
     @property
     def state(self) -> State:
@@ -121,14 +134,18 @@ class StepControl:
     def say(self, text: str) -> None:
         self.logbook.note(text)
 
+    def certify(self, certificate: Certificate) -> None:
+        self.leased.append(Kind.READ_BACK, self.attempt | {"certificate": certificate.to_json()})
+
     def log_text(self) -> str:
+        self.leased.store_log()
         chunks = LogChunk.objects.filter(install=self._install, step=self.step.name, attempt=self.logbook.attempt)
         return "".join(chunks.order_by("offset").values_list("text", flat=True))[:MOST_OF_A_LOG]
 
     def _facts(self) -> Facts:
         """What was seen of the machine in this install; before that, what the inventory knows."""
         seen = self.state.result("inspect").get("facts")
-        return from_json(seen) if seen else self._install.server.facts()
+        return self._line.facts(seen) if seen else self._install.server.facts()
 
     # Power and boot
 
@@ -139,6 +156,8 @@ class StepControl:
         boot.direct_to_rescue(self._install.server, self._install.uuid, self._install.public_key, TOKEN_LIFETIME)
 
     def boot_from_disk(self) -> None:
+        # The new system's token is on its disk since it was made bootable, which may be long ago: it was held, say.
+        tokens.prolong(self._install.uuid, Purpose.PHONE_HOME, patient(TOKEN_LIFETIME))
         boot.direct_to_disk(self._install.server, EFI_LOADER)
 
     @property
@@ -152,7 +171,7 @@ class StepControl:
         let_go_of_database()
         self._line.hang_up()
         power.boot_from(target, persistent)
-        power.reset()
+        power.reset(cold=persistent)  # for good is what the second try asks for
         self.leased.append(Kind.POWER_CYCLED, where)
         if say:
             self.say(power.needs_hands or f"The BMC has restarted the server; it starts from the {target.value} next.")
@@ -165,6 +184,12 @@ class StepControl:
     def remember_facts(self, facts: Facts) -> None:
         inventory.record_facts(self._install.server, facts, self.now)
 
+    def keep_seat(self, seat: Seat) -> None:
+        seats.keep(self._install, seat, self.now)
+
+    def seat_is_back(self, identity: str) -> None:
+        seats.forget(self._install.server, identity, self.now)
+
     def host_key(self) -> str | None:
         let_go_of_database()
         try:
@@ -172,13 +197,21 @@ class StepControl:
         except Unreachable:
             return None
 
-    def still_in_rescue(self) -> bool:
-        self._line.hang_up()
-        try:
-            self._line.connect()
-        except (Unreachable, WrongHostKey, Refused):
-            return False
-        return True
+    def still_in_rescue(self, patience: timedelta = timedelta(0)) -> bool:
+        end = time.monotonic() + patient(patience).total_seconds()
+        while True:
+            self._line.hang_up()
+            try:
+                self._line.connect()
+            except (WrongHostKey, Refused):
+                return False
+            except Unreachable:
+                if time.monotonic() >= end:
+                    return False
+                self.leased.stopping.wait(RECONNECT_AFTER)
+                self.leased.check_stop()
+            else:
+                return True
 
     # Commands on the rescue system
 
@@ -209,9 +242,9 @@ class StepControl:
         connection = self._line.connect()
         job = Job(connection, f"{ROOT}/{self._install.uuid}/{self.step.name}-{self.logbook.attempt}")
         # Starting a job that was begun begins nothing; but one of which a log is stored must not begin anew.
-        if self.logbook.offset and not job.exists():
+        if self.logbook.read_from and not job.exists():
             raise failed("rescue-lost")
-        if not self.logbook.offset:
+        if not self.logbook.read_from:
             assert self.step.commands
             commands = self.step.commands(armed_context(self._install, self._facts(), self.step.tokens))
             let_go_of_database()
@@ -224,11 +257,13 @@ class StepControl:
 
     def _follow(self, job: Job, silence: "_Silence") -> int:
         """The job's exit status, once its whole log is stored."""
-        self.logbook.reconnected()
         stream = job.follow(self.logbook.read_from)
         try:
-            self._store_all(stream, silence)
-            return stream.status()
+            with self.leased.writing(self.logbook) as pen:
+                self._read_all(stream, silence, pen)
+            status = stream.status()
+            self.logbook.end()
+            return status
         except (Cancelled, StepFailed) as error:
             if not (isinstance(error, StepFailed) and error.failure.code == "rescue-lost"):
                 job.kill()
@@ -240,7 +275,7 @@ class StepControl:
         finally:
             stream.close()
 
-    def _store_all(self, stream: Stream, silence: "_Silence") -> None:
+    def _read_all(self, stream: Stream, silence: "_Silence", pen: Pen) -> None:
         caught_up = False
         while True:
             let_go_of_database()
@@ -248,13 +283,14 @@ class StepControl:
             if data is None:
                 break
             self.logbook.take(data)
+            if data:
+                pen.wrote(self.logbook)
             caught_up = caught_up or not data
             silence.heard(data)
             self._check_requests()
             # A job may have ended well and in time while nobody was looking: first all that it has printed.
             if caught_up:
                 self._check_time()
-        self.logbook.finish()
 
     def _check_requests(self) -> None:
         self.leased.check_stop()
@@ -268,7 +304,7 @@ class StepControl:
             return
         if unreachable:
             raise failed("rescue-lost", "The rescue system did not answer any more, until the step's time was up.")
-        raise StepFailed(self.step.timed_out(patient(self.step.timeout)))
+        raise StepFailed(self.step.timed_out(patient(self.timeout)))
 
     def _check_power(self, silence: "_Silence") -> None:
         """A server that has no power will not answer by waiting."""
@@ -288,6 +324,7 @@ class StepControl:
         self._check_requests()
 
     def _command_failed(self, status: int) -> Failure:
+        self.leased.store_log()
         command, tail, exit_status = self.logbook.tail()
         # A command may end with that number too, and then its own status is in the log.
         if status == LOST and not exit_status:

@@ -18,16 +18,18 @@ from images.flavours import EFI_LOADER
 from metadata import boot
 from servers.power import PowerCode, PowerError, Target, power_of
 
-from . import live, queue
+from . import errors, live, queue
 from .bound import bound
-from .context import is_licensed
+from .context import steps_of
 from .control import Line, StepControl, patient
-from .events import MOST_FAILED_ATTEMPTS, Failure, IllegalEvent, Kind, State, Status, StepState
+from .events import MOST_FAILED_ATTEMPTS, Failure, IllegalEvent, Kind, State, Status, StepProgress, StepState
+from .journal import Happening
 from .leased import Cancelled, Leased, Look, Stopping
+from .logbook import Pen
 from .models import Install
 from .queue import Lease, LeaseLost
 from .step import Outcome, Step, StepFailed, WaitUntil, failed
-from .steps import POINT_OF_NO_RETURN, STEPS, steps_for
+from .steps import POINT_OF_NO_RETURN, STEPS
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,12 @@ LONGEST_WAIT = timedelta(minutes=1)
 FIRST_PAUSE = timedelta(seconds=5)
 """Before the second attempt at a step; doubles with every further one."""
 LONGEST_PAUSE = timedelta(minutes=5)
+
+MOST_TAKEOVERS = 20
+"""So many workers in a row may vanish in one attempt. What ends every one of them would go on to end those to come."""
+
+CLOCKS_DIFFER = timedelta(seconds=10)
+"""So much the clocks of two hosts may differ."""
 
 
 class Driver:
@@ -48,11 +56,12 @@ class Driver:
         stopping: threading.Event,
         steps: Mapping[str, Step] = STEPS,
         look: Look | None = None,
+        pen: Pen | None = None,
     ) -> None:
         self.install = install
         self.lease = lease
         self.steps = steps
-        self._leased = Leased(install, lease, stopping, look)
+        self._leased = Leased(install, lease, stopping, look, pen)
         self._line = Line(self._leased)
 
     @property
@@ -64,20 +73,29 @@ class Driver:
         """Goes on until the install waits, has ended, or the worker is stopped; then the lease is given back."""
         try:
             if self.lease.taken_from:
-                self._leased.append(Kind.TAKEN_OVER, {"from": self.lease.taken_from, "by": self.lease.worker})
+                self._take_over()
             wake_at = self._advance()
         except Stopping:
             wake_at = timezone.now()
         finally:
             self._line.hang_up()
-        queue.release(self.lease, wake_at, self.state.seq)
-        if wake_at and wake_at <= timezone.now():
+        sleeps = queue.release(self.lease, wake_at, self.state.seq)
+        if not sleeps or (wake_at and wake_at <= timezone.now()):
             live.nudge(self.install.uuid, self.install.project_id)
+
+    def _take_over(self) -> None:
+        self._leased.append(Kind.TAKEN_OVER, {"from": self.lease.taken_from, "by": self.lease.worker})
+        if self.state.takeovers < MOST_TAKEOVERS:
+            return
+        said = f"{MOST_TAKEOVERS} workers in a row have vanished or broken while they were at this."
+        failure = errors.failure("internal-error", said)
+        reset = {"by": "Landfall", "reason": said, "failure": failure.to_json()}
+        self._leased.append(Kind.FORCE_RESET, reset)
 
     def _advance(self) -> datetime | None:
         """When to look again, once there is nothing more to do now; None when only an event can change that."""
         if not self.state.steps and self.state.status.is_live:
-            self._leased.append(Kind.PLANNED, {"steps": list(steps_for(licensed=is_licensed(self.install.image)))})
+            self._leased.append(Kind.PLANNED, {"steps": list(steps_of(self.install.image))})
         while self.state.status.is_live:
             self._leased.check_stop()
             seen = self.state.seq
@@ -90,13 +108,15 @@ class Driver:
             else:
                 if wake_at or self.state.status is Status.HELD:
                     return wake_at
-        self._tidy_up()
         return None
 
     def _next(self) -> datetime | None:
         """Does what comes next, one step at most; when to look again, or None to go on at once."""
         step = self.steps[str(self.state.next_step())]
         is_open = self.state.of(step.name).is_open
+        if self.state.giving_up:
+            self._give_up(step, self.state.giving_up)
+            return None
         if self.state.cancel_requested and (step.cancellable or not is_open):
             self._cancel()
             return None
@@ -122,8 +142,16 @@ class Driver:
             wake_at = self._wait(step, outcome)
             # Beside an event of ours the machine may have called, and would not wake us any more: look once again.
             return wake_at if self.state.seq == seen else None
-        self._leased.append(Kind.STEP_SUCCEEDED, self._ended(step) | {"result": outcome.result})
+        result = self._ended(step) | {"result": outcome.result}
+        self._leased.append(Kind.STEP_SUCCEEDED, result, then=self._start_of_next(step))
         return None
+
+    def _start_of_next(self, step: Step) -> Happening | None:
+        """The event that begins the step behind this one: written with this one's end, it costs next to nothing."""
+        left = [name for name in self.state.steps if name != step.name and not self.state.is_done(name)]
+        if not left or self._leased.stopping.is_set():
+            return None
+        return Kind.STEP_STARTED, {"step": left[0], "attempt": self.state.of(left[0]).attempt + 1}
 
     def _perform(self, step: Step) -> Outcome:
         control = StepControl(self._leased, self._line, step)
@@ -131,7 +159,7 @@ class Driver:
             outcome = step.perform(control)
             # What came while nobody was there to look is not too late; only to wait on there is no time left.
             if isinstance(outcome, WaitUntil) and not control.may_wait_for(outcome.reason):
-                raise StepFailed(step.timed_out(patient(step.timeout)))
+                raise StepFailed(step.timed_out(patient(control.timeout)))
             return outcome
         except PowerError as error:
             # Trying a wrong password again locks the account of many a BMC.
@@ -146,9 +174,10 @@ class Driver:
 
     def _wait(self, step: Step, outcome: WaitUntil) -> datetime:
         progress = self.state.of(step.name)
-        if progress.state is not StepState.WAITING or progress.waiting_for != outcome.reason:
+        if progress.state is not StepState.WAITING or progress.waiting_for != outcome.reason or _is_ahead(progress):
             data = {"step": step.name, "attempt": progress.attempt, "reason": outcome.reason, "next": outcome.next}
             self._leased.append(Kind.STEP_WAITING, data | {"until": outcome.look_at.isoformat()})
+        self._leased.store_log()
         return min(outcome.look_at, timezone.now() + LONGEST_WAIT)
 
     def _fail(self, step: Step, error: StepFailed) -> datetime | None:
@@ -159,12 +188,18 @@ class Driver:
             failure = error.failure
             if self.state.failed_attempts + 1 >= MOST_FAILED_ATTEMPTS:
                 failure = _worn_out(failure)
-            self._leased.append(Kind.STEP_FAILED, self._ended(step) | {"failure": failure.to_json()})
+            self._give_up(step, failure)
             return None
         retry_at: datetime = timezone.now() + min(FIRST_PAUSE * 2 ** (tries - 1), LONGEST_PAUSE)
         again = {"resume_from": resume_from, "retry_at": retry_at.isoformat()}
         self._leased.append(Kind.STEP_FAILED, self._ended(step) | {"failure": error.failure.to_json()} | again)
         return retry_at
+
+    def _give_up(self, step: Step, failure: Failure) -> None:
+        """The end. A server that nothing was done to runs again before that: nobody would look after it later."""
+        untouched = not self.state.of(POINT_OF_NO_RETURN).attempt
+        left = {"left": self._send_back(failure)} if untouched else {}
+        self._leased.append(Kind.STEP_FAILED, self._ended(step) | {"failure": failure.to_json()} | left)
 
     def _ended(self, step: Step) -> dict[str, Any]:
         """What the event that ends an attempt says of it; `seconds` are counted from its start."""
@@ -179,22 +214,33 @@ class Driver:
         untouched = not self.state.of(POINT_OF_NO_RETURN).attempt
         self._leased.append(Kind.CANCELLED, {"left": self._send_back() if untouched else left_behind(self.state)})
 
-    def _send_back(self) -> str:
-        """The server, untouched so far, starts from its own disks again; how it was left."""
+    def _send_back(self, failure: Failure | None = None) -> str:
+        """The server, untouched so far, starts from its own disks again; how it was left.
+
+        Told before it is done, as every restart: a worker that finds the word of one that has died does the same.
+        """
         boot.direct_to_disk(self.install.server, EFI_LOADER)
         if not self.state.cycling:
             return "as it was"
+        where = {"target": Target.DISK.value, "persistent": False, "step": self.state.step, "back": True}
+        why = {"failure": failure.to_json()} if failure else {}
         try:
-            power_of(self.install.server).boot_from(Target.DISK)
-            power_of(self.install.server).reset()
+            power = power_of(self.install.server)
+            if power.needs_hands:
+                return "in the rescue system, its disks untouched, until somebody switches it off and on"
+            self._leased.append(Kind.POWER_CYCLING, where | why)
+            power.boot_from(Target.DISK)
+            power.reset()
         except PowerError as error:
             return f"unchanged, but not restarted: {error}"
+        self._leased.append(Kind.POWER_CYCLED, where)
         return "as it was, and restarted from its own disks"
 
-    def _tidy_up(self) -> None:
-        """A server whose install failed before the wipe runs again."""
-        if self.state.status is Status.FAILED and not self.state.of(POINT_OF_NO_RETURN).attempt:
-            log.info("%s: the server is left %s", self.install, self._send_back())
+
+def _is_ahead(progress: StepProgress) -> bool:
+    """Whether the clock was set back since the attempt began: it has to be noted, else no deadline comes nearer."""
+    latest = timezone.now() + CLOCKS_DIFFER
+    return any(time and time > latest for time in (progress.started_at, progress.waiting_since))
 
 
 def resume_after(state: State, step: Step, error: StepFailed) -> str | None:

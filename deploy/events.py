@@ -57,12 +57,15 @@ class Kind(StrEnum):
     STEP_WAITING = "step_waiting"  # the step waits for something, until a deadline
     STEP_SUCCEEDED = "step_succeeded"
     STEP_FAILED = "step_failed"  # with `resume_from` a new attempt follows, else it was the last
-    POWER_CYCLING = "power_cycling"  # about to switch the server: written before, so that nobody does it twice
+    # About to switch the server: written before, so that nobody does it twice. With `failure`: it is sent back to its
+    # own disks, and then the install fails for it.
+    POWER_CYCLING = "power_cycling"
     POWER_CYCLED = "power_cycled"
     RESCUE_READY = "rescue_ready"  # the rescue system called
     PHONED_HOME = "phoned_home"  # the installed system called
     STEP_QUIET = "step_quiet"  # its command has printed nothing for long
     STEP_TALKS = "step_talks"  # and now prints again
+    READ_BACK = "read_back"  # what is on the disks was compared with the plan, before the new system was started
     CANCEL_REQUESTED = "cancel_requested"
     CANCELLED = "cancelled"  # at a safe point, after it was requested
     HOLD_REQUESTED = "hold_requested"  # to be stopped before a step
@@ -71,6 +74,7 @@ class Kind(StrEnum):
     FORCE_RESET = "force_reset"  # ended by ops whatever it was doing, without asking whoever drives it
     RETRIED = "retried"  # a failed or cancelled install goes on from a step
     TAKEN_OVER = "taken_over"  # another worker went on where one vanished
+    PASSPHRASE_SHOWN = "passphrase_shown"  # somebody was shown the passphrase of the disks, for the only time
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +166,8 @@ class Call:
 class State:
     """What a history adds up to.
 
-    `cycling` and `cycled` are the numbers of the events that tell of power cycles; `failed_attempts` counts over all
-    steps; `digest` is the last link of the chain.
+    `certificate` is what was read back of the disks. `cycling` and `cycled` are the numbers of the events that tell
+    of power cycles; `failed_attempts` counts over all steps; `digest` is the last link of the chain.
     """
 
     status: Status = Status.QUEUED
@@ -174,10 +178,18 @@ class State:
     phone_home: Call | None = None
     cancel_requested: bool = False
     hold_before: str = ""
+    certificate: Data = field(default_factory=dict)
     failed_attempts: int = 0
     cycling: tuple[int, ...] = ()
     cycled: tuple[int, ...] = ()
+    takeovers: int = 0
+    """How many workers have vanished in a row without a step having begun or ended."""
+    giving_up: Failure | None = None
+    """The open attempt was the last one, and has failed for this; the server is being sent back to its disks first."""
     failure: Failure | None = None
+    passphrase: str = ""
+    """Of encrypted disks: `made` by us or `given` with the request; empty where nothing is encrypted."""
+    passphrase_shown: bool = False
     started_at: datetime | None = None
     ended_at: datetime | None = None
     seq: int = 0
@@ -190,6 +202,11 @@ class State:
     def result(self, step: str) -> Data:
         """What a finished step found out; empty before that."""
         return self.of(step).result
+
+    @property
+    def passphrase_is_known(self) -> bool:
+        """Whether somebody has the passphrase of the disks, so that we need not keep it for their sake."""
+        return self.passphrase != "made" or self.passphrase_shown
 
     def next_step(self) -> str | None:
         """The first step that is not done; None when all are."""
@@ -228,7 +245,25 @@ def apply(state: State, event: Event) -> State:
     """The state after one more event."""
     _require(event.seq == state.seq + 1, event, f"it should be number {state.seq + 1}")
     _require(bool(state.seq) == (event.kind is not Kind.REQUESTED), event, "a history begins with its request, once")
-    return replace(_RULES[event.kind](state, event), seq=event.seq, digest=digest(state.digest, event))
+    after = _no_later(_RULES[event.kind](state, event), event.at)
+    takeovers = 0 if event.kind in _PROGRESS else after.takeovers
+    return replace(after, seq=event.seq, digest=digest(state.digest, event), takeovers=takeovers)
+
+
+_PROGRESS = (Kind.STEP_STARTED, Kind.STEP_SUCCEEDED, Kind.STEP_FAILED, Kind.RETRIED)
+
+
+def _no_later(state: State, at: datetime) -> State:
+    """The state with no beginning of the open attempt later than this event.
+
+    A later one was noted by a clock that has been set back since. Counted from it, the attempt would last until then,
+    and its own time besides.
+    """
+    current = state.of(state.step)
+    if not current.is_open or max(current.started_at or at, current.waiting_since or at) <= at:
+        return state
+    started, waiting = (time and min(time, at) for time in (current.started_at, current.waiting_since))
+    return _with(state, state.step, replace(current, started_at=started, waiting_since=waiting))
 
 
 def _require(condition: bool, event: Event, why: str) -> None:
@@ -237,7 +272,7 @@ def _require(condition: bool, event: Event, why: str) -> None:
 
 
 def _requested(state: State, event: Event) -> State:
-    return replace(state, started_at=event.at)
+    return replace(state, started_at=event.at, passphrase=event.data.get("passphrase", ""))
 
 
 def _planned(state: State, event: Event) -> State:
@@ -278,7 +313,7 @@ def _step_failed(state: State, event: Event) -> State:
     name, open_ = _open_attempt(state, event)
     failure = Failure.from_json(event.data["failure"])
     state = _with(state, name, _ended(open_, event, failure))
-    state = replace(state, failed_attempts=state.failed_attempts + 1)
+    state = replace(state, failed_attempts=state.failed_attempts + 1, giving_up=None)
     if resume_from := event.data.get("resume_from"):
         _require_reached(state, resume_from, event)
         return replace(_rewound(state, resume_from), status=Status.WAITING)
@@ -287,7 +322,9 @@ def _step_failed(state: State, event: Event) -> State:
 
 def _power_cycling(state: State, event: Event) -> State:
     _require_live(state, event)
-    return replace(state, cycling=(*state.cycling, event.seq))
+    failure = event.data.get("failure")
+    giving_up = Failure.from_json(failure) if failure else None
+    return replace(state, cycling=(*state.cycling, event.seq), giving_up=giving_up)
 
 
 def _power_cycled(state: State, event: Event) -> State:
@@ -359,7 +396,13 @@ def _retried(state: State, event: Event) -> State:
 
 def _taken_over(state: State, event: Event) -> State:
     _require_live(state, event)
-    return state
+    return replace(state, takeovers=state.takeovers + 1)
+
+
+def _passphrase_shown(state: State, event: Event) -> State:
+    _require(bool(state.passphrase), event, "nothing on its disks is encrypted")
+    _require(not state.passphrase_shown, event, "the passphrase was shown already, and is shown once")
+    return replace(state, passphrase_shown=True)
 
 
 def _step_quiet(state: State, event: Event) -> State:
@@ -371,6 +414,11 @@ def _step_quiet(state: State, event: Event) -> State:
 def _step_talks(state: State, event: Event) -> State:
     name, open_ = _open_attempt(state, event)
     return _with(state, name, replace(open_, quiet_since=None, quiet_why=""))
+
+
+def _read_back(state: State, event: Event) -> State:
+    _open_attempt(state, event)
+    return replace(state, certificate=event.data["certificate"])
 
 
 _RULES = {
@@ -392,8 +440,10 @@ _RULES = {
     Kind.FORCE_RESET: _force_reset,
     Kind.STEP_QUIET: _step_quiet,
     Kind.STEP_TALKS: _step_talks,
+    Kind.READ_BACK: _read_back,
     Kind.RETRIED: _retried,
     Kind.TAKEN_OVER: _taken_over,
+    Kind.PASSPHRASE_SHOWN: _passphrase_shown,
 }
 
 
@@ -429,6 +479,7 @@ def _ended(attempt: StepProgress, event: Event, failure: Failure | None = None) 
 def _cut_off(state: State, event: Event, failure: Failure | None = None) -> State:
     """The state without an open attempt: the one that there was has ended without success."""
     current = state.of(state.step)
+    state = replace(state, giving_up=None)
     return _with(state, state.step, _ended(current, event, failure)) if current.is_open else state
 
 

@@ -15,12 +15,16 @@ LOST = 255
 """What following a job ends with when it was killed before it could leave an exit status."""
 
 # `mkdir` is the test-and-set: of two workers one makes the folder. The script is in place before the folder has its
-# name, so a folder that exists is a job that was really begun, or will never be. A job that nobody could end when it
-# should have been (the connection was broken, nobody was there) is ended before the next one begins.
+# name, so a folder that exists is a job that was really begun, or will never be. What is cut off in the middle ends
+# like what is whole, and a shell would run the half of it: the size tells. A job that nobody could end when it
+# should have been (the connection was broken, nobody was there) is ended before the next one begins. Where memory runs
+# out, the kernel is to take a program of the job: not the shell that tells how it ended, and not sshd.
 _START = r"""
 set -eu
 folder=$1; umask 077
 new=$folder.$$; mkdir -p "$new"; cat > "$new/script"; : > "$new/log"
+came=$(stat --format=%s "$new/script")
+[ "$came" = "$2" ] || { rm -r "$new"; echo "of its script $came of $2 bytes have come" >&2; exit 1; }
 if ! mkdir "$folder" 2>/dev/null; then rm -r "$new"; exit 0; fi
 mv "$new/script" "$new/log" "$folder/"; rmdir "$new"
 for pid in "${folder%/*}"/*/pid; do
@@ -28,7 +32,7 @@ for pid in "${folder%/*}"/*/pid; do
 done
 RESULT=$folder/result setsid bash -c '
   echo $$ > "$1/pid"
-  bash "$1/script" >> "$1/log" 2>&1
+  (echo 500 > /proc/self/oom_score_adj; exec bash "$1/script") >> "$1/log" 2>&1
   echo $? > "$1/status.new"; mv "$1/status.new" "$1/status"
 ' landfall-job "$folder" </dev/null >/dev/null 2>&1 &
 while [ ! -s "$folder/pid" ]; do sleep 0.05; done
@@ -65,7 +69,8 @@ class Job:
 
     def start(self, script: str) -> None:
         """Begins it, unless it was begun before; returns once it runs."""
-        started = self._sh(f'mkdir -p "$(dirname "$1")"\n{_START}', script.encode())
+        text = script.encode()
+        started = self._sh(f'mkdir -p "$(dirname "$1")"\n{_START}', str(len(text)), stdin=text)
         if started.status:
             raise Unreachable(f"the job could not be started: {started.errors.decode(errors='replace').strip()}")
 
@@ -82,8 +87,8 @@ class Job:
         with suppress(Unreachable):
             self._sh(_KILL)
 
-    def _sh(self, text: str, stdin: bytes = b"") -> Completed:
-        return self.connection.run(_command(text, self.folder), stdin)
+    def _sh(self, text: str, *arguments: str, stdin: bytes = b"") -> Completed:
+        return self.connection.run(_command(text, self.folder, *arguments), stdin)
 
 
 def _command(text: str, *arguments: str) -> str:

@@ -1,13 +1,15 @@
 """An install in a worker's hands: what may be written of it, and what has been asked for meanwhile."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection
 
 from . import journal, queue
 from .events import Kind, State
+from .logbook import AtOnce, Logbook, Pen, store_now
 from .models import Install
 from .queue import Lease, LeaseLost, Notice
 
@@ -26,17 +28,62 @@ class Cancelled(Exception):
 class Leased:
     """One install, driven under one lease. `state` is its history as far as this worker knows it."""
 
-    def __init__(self, install: Install, lease: Lease, stopping: threading.Event, look: Look | None = None) -> None:
+    def __init__(
+        self,
+        install: Install,
+        lease: Lease,
+        stopping: threading.Event,
+        look: Look | None = None,
+        pen: Pen | None = None,
+    ) -> None:
         self.install = install
         self.lease = lease
         self.stopping = stopping
         self.state = install.state()
         self._look = look or look_now
+        self._pen = pen or AtOnce()
+        self._book: Logbook | None = None
+        self._followed = False
 
-    def append(self, kind: Kind, data: Mapping[str, Any]) -> State:
-        """The state after the event. `LeaseLost` when somebody else drives the install now."""
-        self.state = journal.append(self.install, kind, data, lease=self.lease, known=self.state)
+    def append(self, kind: Kind, data: Mapping[str, Any], *, then: journal.Happening | None = None) -> State:
+        """The state after the event, and after `then` where that can follow. `LeaseLost` when somebody else drives it.
+
+        What was taken into the log before is stored with it, in the same transaction.
+        """
+        book = None if self._followed else self._book
+        piece = book.cut() if book else None
+        before = self.state.seq
+        self.state = journal.append(self.install, kind, data, lease=self.lease, known=self.state, log=piece, then=then)
+        if book and piece:
+            book.stored(piece)
+        attempt = self.state.of(self.state.step)
+        if attempt.is_open and attempt.started_seq > before:
+            # Begun by ourselves just now: nobody needs to be asked whether there is something in its log.
+            self._book = Logbook(self.install, self.lease, self.state.step, attempt.attempt)
         return self.state
+
+    def open_book(self, step: str, attempt: int) -> Logbook:
+        """The logbook of the attempt that is under way, to be continued where it ends."""
+        if not (self._book and (self._book.step, self._book.attempt) == (step, attempt)):
+            self.store_log()
+            self._book = Logbook.open(self.install, self.lease, step, attempt)
+        return self._book
+
+    def store_log(self) -> None:
+        """Stores what was taken into the log and waits for the next event."""
+        if self._book and not self._followed:
+            store_now(self._book)
+
+    @contextmanager
+    def writing(self, book: Logbook) -> Iterator[Pen]:
+        """The pen for this book: what is taken in meanwhile is stored as it comes. Its end goes with the next event."""
+        self._pen.follow(book)
+        self._followed = True
+        try:
+            yield self._pen
+        finally:
+            self._pen.leave(book)
+            self._followed = False
 
     def refresh(self) -> State:
         """The state as it stands in the database."""

@@ -71,6 +71,11 @@ def nudge(install: UUID, project: int, *, due: bool = True) -> None:
     _crier.tell(group(install), project_group(project), BOARD, *([WORK] if due else []))
 
 
+def nudge_readers(install: UUID) -> None:
+    """Tells those who watch this install that there is more of its log; nobody else shows it."""
+    _crier.tell(group(install))
+
+
 def flush() -> None:
     """Waits until the hints have gone out to the other processes, half a second at most."""
     layer = get_channel_layer()

@@ -57,6 +57,7 @@ _RSYNC = re.compile(
     r"\s*(?P<size>[\d,.]+[KMGT]?)\s+(?P<percent>\d{1,3})%\s+(?P<rate>[\d.]+[kMG]?B/s)\s+(?P<left>\d+:\d\d:\d\d)"
     r"(?:\s+\(xfr#\d+, \w+-chk=\d+/\d+\))?\s*(?P<rest>.*)"
 )
+_FETCHED = re.compile(r"\d+ of \d+ MiB, (?P<percent>\d{1,3}) %, (?P<left>\d+:\d\d:\d\d) left")
 _CURL = re.compile(r"[#=O -]*\s(?P<percent>\d{1,3}\.\d)%\s*")
 
 
@@ -106,6 +107,8 @@ def _line(number: int, raw: str) -> Line:
             number, LineKind.PROGRESS, plain(raw).strip(), percent=float(moved["percent"]),
             rate=moved["rate"], left=moved["left"],
         )  # fmt: skip
+    if moved := _FETCHED.fullmatch(raw):
+        return Line(number, LineKind.PROGRESS, raw, percent=float(moved["percent"]), left=moved["left"])
     if moved := _CURL.fullmatch(raw):
         return Line(number, LineKind.PROGRESS, f"{moved['percent']} %", percent=float(moved["percent"]))
     text = plain(raw)

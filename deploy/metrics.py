@@ -180,7 +180,8 @@ def _workers(now: datetime) -> Iterator[GaugeMetricFamily]:
 
 
 def _deliveries(now: datetime) -> Iterator[GaugeMetricFamily]:
-    waiting = Delivery.objects.filter(next_at__isnull=False).order_by()
+    # those of a webhook that is switched off wait for nothing
+    waiting = Delivery.objects.filter(next_at__isnull=False, webhook__active=True).order_by()
     pending = waiting.aggregate(count=Count("pk"), oldest=Min("created_at"))
     given_up = Delivery.objects.filter(given_up_at__isnull=False).count()
     family = GaugeMetricFamily("landfall_deliveries", "Webhook deliveries that did not arrive (yet).", labels=["state"])

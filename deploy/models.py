@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import PurePath
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -30,6 +31,13 @@ class Install(models.Model):
     approved_plan = models.JSONField()
     ssh_keys = models.JSONField(help_text="[[name, public key line], ...] as they were when it was confirmed")
     user_data = models.BinaryField(default=b"")
+    inputs = models.JSONField(default=dict, help_text="{name: value} of what the image asks for, secrets apart")
+    secret_inputs = SealedField(blank=True, default="", help_text="the secret ones, as JSON")
+    disk_passphrase = SealedField(
+        blank=True, default="", help_text="of encrypted disks; forgotten once the install has succeeded and it is known"
+    )
+    mirror = models.CharField(max_length=200, blank=True, help_text="where it reads the stream; given as it is let in")
+    hook = models.TextField(blank=True, help_text="a script that runs in the new system's tree before its first start")
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -66,6 +74,8 @@ class Install(models.Model):
     )
     outcome = models.JSONField(null=True, blank=True, help_text="{wiped: was any disk touched, verify: its result}")
 
+    _read: tuple[Any, Plan] | None = None
+
     class Meta:
         ordering = ["-created_at"]
         constraints = [
@@ -96,8 +106,10 @@ class Install(models.Model):
         return Failure.from_json(self.failure) if self.failure else None
 
     def plan(self) -> Plan:
-        """What was approved to be done to the disks."""
-        return Plan.from_json(self.approved_plan)
+        """What was approved to be done to the disks; read once, it is never changed."""
+        if self._read is None or self._read[0] is not self.approved_plan:
+            self._read = self.approved_plan, Plan.from_json(self.approved_plan)
+        return self._read[1]
 
     def history(self) -> list[Happened]:
         """Every event, oldest first; one query."""
@@ -162,6 +174,7 @@ class LogChunk(models.Model):
 
 # Tables that stand beside what uses them; Django looks for all of them here.
 from .heartbeat import WorkerProcess  # noqa: E402, F401
+from .seats import VendorSeat  # noqa: E402, F401
 from .webhooks.models import Delivery, Webhook  # noqa: E402, F401
 
 

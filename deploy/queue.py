@@ -5,25 +5,26 @@ No time in it is trusted further than it can be true: a lease or an alarm that l
 from a clock that has jumped since, and counts as run out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
-from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
+from django.db.models import Q, QuerySet
 
+from . import rows
 from .events import LIVE, Status
 from .models import Install
 
 LEASE_TIME = timedelta(seconds=20)
 """How long a silent worker keeps an install: after that another one goes on with it."""
-LONGEST_SLEEP = timedelta(minutes=20)
+LONGEST_SLEEP = timedelta(minutes=6)
 """No install is left alone for longer: pauses between attempts are shorter, and waiting ones are looked at oftener."""
 
-CANDIDATES = 20
-"""How many due installs a worker tries for at once, until one is his."""
+CANDIDATES = 100
+"""How many due installs a worker looks at: more than it takes, as some may be locked, or taken by others meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +63,45 @@ class Notice:
 def due(now: datetime) -> QuerySet[Install]:
     """The installs that somebody should look at now, and nobody holds."""
     free = Q(lease_token=None) | Q(lease_until__lt=now) | Q(lease_until__gt=now + 2 * LEASE_TIME)
-    awake = Q(wake_at__lte=now) | Q(wake_at__gt=now + 2 * LONGEST_SLEEP)
+    # A lease that has run out is of a worker that died at work: there is nothing to wait for.
+    awake = Q(wake_at__lte=now) | Q(wake_at__gt=now + 2 * LONGEST_SLEEP) | Q(lease_token__isnull=False)
     # Who stands in line for a place is let in by `limits.admit`; to be cancelled one needs no place.
     passed = ~Q(status=Status.QUEUED) | Q(cancel_requested=True) | Q(admitted_at__isnull=False)
     return Install.objects.filter(free, awake, passed, status__in=LIVE)
 
 
 def claim(worker: str, now: datetime) -> tuple[Install, Lease] | None:
-    """An install that is due, now leased to `worker`; None when there is none that is free.
+    """An install that is due, now leased to `worker`; None when there is none that is free."""
+    return next(iter(claim_all(worker, now, 1)), None)
 
-    Costs three queries and a transaction, as much again for every race lost. A row that somebody has locked (a worker
-    that was frozen in the middle of a transaction, say) is passed over: it must not keep all the others waiting.
+
+_DUE = rows.Question(lambda now: due(now).order_by("wake_at").values_list("pk")[:CANDIDATES])
+
+
+def claim_all(
+    worker: str, now: datetime, most: int, held: Container[UUID] = frozenset()
+) -> list[tuple[Install, Lease]]:
+    """The installs that are due, those that are so for the longest first, now leased to `worker`; `most` at most.
+
+    Costs one query when there is none, else a transaction and four statements, however many there are: when a worker
+    has died, another one takes over all that it had at once. A row that somebody has locked (a worker that was frozen
+    in the middle of a transaction, say) is passed over: it must not keep all the others waiting. So is one whose lease,
+    one of the tokens `held`, has run out in the worker's own hands: it is renewed, and nobody takes over from himself.
     """
-    candidates = due(now).order_by("wake_at").values_list("pk", "lease_token", "lease_worker")[:CANDIDATES]
-    for pk, token, holder in candidates:
-        lease = Lease(pk, uuid4(), worker, now, now + LEASE_TIME, taken_from=holder)
-        with transaction.atomic():
-            unlocked = Install.objects.select_for_update(skip_locked=True).filter(pk=pk, lease_token=token)
-            if unlocked.values_list("pk").first():
-                Install.objects.filter(pk=pk).update(**lease.columns())
-                break
-    else:
-        return None
-    return Install.objects.select_related("server", "project", "image__licence").get(pk=pk), lease
+    candidates = [pk for (pk,) in _DUE.ask(now)]
+    if not candidates:
+        return []
+    with transaction.atomic():
+        unlocked = due(now).filter(pk__in=candidates).select_for_update(skip_locked=True).order_by("wake_at")
+        found = unlocked.values_list("pk", "lease_worker", "lease_token")
+        takeable = [(pk, holder) for pk, holder, token in found if token not in held]
+        leases = [
+            Lease(pk, uuid4(), worker, now, now + LEASE_TIME, taken_from=holder) for pk, holder in takeable[:most]
+        ]
+        rows.update_each(Install, [(lease.columns(), {"id": lease.install}) for lease in leases])
+    whole = Install.objects.select_related("server", "project", "image__licence", "image__publication")
+    installs = whole.in_bulk([lease.install for lease in leases])
+    return [(installs[lease.install], lease) for lease in leases]
 
 
 def renew(leases: Iterable[Lease], now: datetime) -> int:
@@ -110,10 +127,14 @@ def notices(leases: Iterable[Lease]) -> dict[UUID, Notice]:
 
 
 def release(lease: Lease, wake_at: datetime | None, seen: int) -> bool:
-    """Gives the install back, to be looked at again at `wake_at`; False when the lease was lost before.
+    """Gives the install back; whether it now sleeps until `wake_at` (for good, if that is None).
 
-    Where the history has grown past event `seen` (the machine has called meanwhile), its own `wake_at` stays.
+    It does not when the lease was lost before, or when the history has grown past event `seen` (the machine has called
+    meanwhile): then the row's own `wake_at` stays, and who was woken by the call found the install leased.
     """
-    mine = Install.objects.filter(pk=lease.install, lease_token=lease.token)
-    when = Case(When(last_seq=seen, then=Value(wake_at)), default=F("wake_at"), output_field=DateTimeField())
-    return bool(mine.update(lease_token=None, lease_worker="", lease_since=None, lease_until=None, wake_at=when))
+    given_back = {"lease_token": None, "lease_worker": "", "lease_since": None, "lease_until": None}
+    mine = {"id": lease.install, "lease_token": lease.token}
+    if rows.update(Install, given_back | {"wake_at": wake_at}, mine | {"last_seq": seen}):
+        return True
+    rows.update(Install, given_back, mine)
+    return False

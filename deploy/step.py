@@ -17,6 +17,7 @@ from servers.power import Target
 from servers.storage.plan import Plan
 
 from . import errors
+from .certificate import Certificate
 from .commands import Command
 from .events import Failure, State
 
@@ -26,14 +27,51 @@ TARGET = f"{RUN}/target"
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSource:
+    """An image that was published: its tree as one stream, the same at each of `urls`."""
+
+    urls: tuple[str, ...]
+    sha256: str
+    size: int
+    with_token: bool
+    """Whether Landfall itself serves it, which wants the fetch token."""
+    rate: str = ""
+    """Bytes a second that one reader may take, as curl writes them; empty: as many as there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSource:
+    """Where a customer's own image comes from; the address may hold a signature, so `shown` is what people see."""
+
+    url: Secret
+    shown: str
+    headers: Secret
+    checksum: str
+    networks: str = ""
+    """Networks beyond the public ones that it may come from, separated by commas."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSource:
-    """The image as the rescue system fetches it."""
+    """The image as the rescue system fetches it: the file, the stream where it was published, or the customer's own."""
 
     name: str
     url: str
     sha256: str
     size: int
     format: str
+    disk: Mapping[str, Any] | None = None
+    """Where in an archive the disk lies: `offset`, `size` and `format`."""
+    stream: StreamSource | None = None
+    own: OwnSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A customer's script for the new system's tree, and the answers to the image's questions, for its environment."""
+
+    script: str = ""
+    environment: Mapping[str, str | Secret] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +80,19 @@ class Registration:
 
     organisation: str
     activation_key: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A registration that an earlier system of the server holds: the vendor's service knows it by its certificate."""
+
+    identity: str
+    service: str
+    """The URL below which the service keeps `consumers`."""
+    credentials: Secret
+    """Certificate and private key, as PEM."""
+    authority: str
+    """The certificates that the service's own is signed with, as PEM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +109,11 @@ class Context:
     fetch_token: Secret
     phone_home_token: Secret
     registration: Registration | None = None
+    hook: Hook = Hook()
+    disk_passphrase: Secret = field(default_factory=lambda: Secret(""))
+    """What opens the plan's encrypted containers; empty where it has none."""
+    seats: Callable[[], tuple[Seat, ...]] = tuple
+    """What has to be given back to vendors before the disks are wiped: looked up when asked, as one step alone does."""
 
 
 class StepFailed(Exception):
@@ -136,6 +192,9 @@ class Control(Protocol):
         It is the rescue system that the install began with, unless `any_rescue`: what is mounted there is needed.
         """
 
+    def certify(self, certificate: Certificate) -> None:
+        """Keeps in the history what was read back of the disks."""
+
     def boot_into_rescue(self) -> None:
         """From its next network boot on the server gets the rescue system."""
 
@@ -155,11 +214,17 @@ class Control(Protocol):
     def remember_facts(self, facts: Facts) -> None:
         """Brings the inventory up to what was seen."""
 
+    def keep_seat(self, seat: Seat) -> None:
+        """Remembers a registration, to give it back before the server is wiped again."""
+
+    def seat_is_back(self, identity: str) -> None:
+        """Forgets what opens a registration that was given back."""
+
     def host_key(self) -> str | None:
         """The SSH host key that answers at the server's address now; None when nobody does."""
 
-    def still_in_rescue(self) -> bool:
-        """Whether the rescue system that called us still answers."""
+    def still_in_rescue(self, patience: timedelta = timedelta(0)) -> bool:
+        """Whether the rescue system that called us answers, within this time; what another answers ends the wait."""
 
 
 Generator = Callable[[Context], Iterator[Command]]
@@ -184,6 +249,8 @@ class Step:
     cancellable: bool
     perform: Perform
     commands: Generator | None = None
+    longer: Callable[[Plan], timedelta] | None = None
+    """How much longer than `timeout` it may take with a plan like this."""
     on_timeout: str = "step-timeout"
     """The code of the failure when the time is up."""
     retry_from: str = ""
@@ -196,6 +263,10 @@ class Step:
     """So long an attempt may still take once it has begun to wait for something else, however late that was."""
     quiet: timedelta = timedelta(minutes=2)
     """So long it may print nothing before the page says so."""
+
+    def time_for(self, plan: Plan) -> timedelta:
+        """How long it may take with this plan."""
+        return self.timeout + (self.longer(plan) if self.longer else timedelta(0))
 
     def timed_out(self, limit: timedelta) -> Failure:
         """The failure when the time is up."""

@@ -96,7 +96,7 @@ class Follower:
         moved = self._progress(state.step, state.of(state.step).attempt) if state.step else None
         if not moved or (moved.percent or 0) < 25:
             return ""
-        # The download before the copy has a way of its own, and reports no rate.
+        # A file that is fetched before it is copied has a way of its own, and reports no rate.
         quarter = (f"{state.step} {'copied' if moved.rate else 'fetched'}", int((moved.percent or 0) // 25))
         if quarter in self.quarters:
             return ""

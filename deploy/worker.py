@@ -18,7 +18,9 @@ from . import limits, live, queue
 from .bound import bound
 from .driver import Driver
 from .heartbeat import Heartbeat
+from .models import Install
 from .queue import LEASE_TIME, Lease, LeaseLost, Notice
+from .scribe import Scribe
 from .webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,13 @@ POLL: float = settings.LANDFALL_POLL
 """Seconds between two looks at the queue when no hint comes: what another process writes is seen this late at most."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at the installs that are being driven: one query for all of them."""
+REST, LONGEST_REST = 0.001, 0.5
+"""Seconds between two claims for each install that is held, and at most."""
+MOST_AT_ONCE = 50
+"""Installs that are claimed together."""
 RENEW_EVERY = LEASE_TIME.total_seconds() / 4
+BEHIND = LEASE_TIME.total_seconds() / 5
+"""Seconds since the last look at its installs after which a worker takes no more: one that is ever later loses them."""
 
 
 class Worker:
@@ -39,8 +47,10 @@ class Worker:
         self._stopping = threading.Event()
         self._held: dict[UUID, Lease] = {}
         self._seen: dict[UUID, Notice | None] = {}
+        self._looked = time.monotonic()
         self._lock = threading.Lock()
         self._heartbeat = Heartbeat(self.name, slots)
+        self._scribe = Scribe()
 
     def run(self) -> None:
         """Works until `stop`; returns once every install is given back."""
@@ -52,9 +62,12 @@ class Worker:
         with ThreadPoolExecutor(self.slots, thread_name_prefix="install") as pool:
             while not self._stopping.is_set():
                 live.work.clear()
-                if not self._claim_one(pool):
+                if not self._claim(pool):
                     live.work.wait(POLL)
+                    # who holds a thousand is hinted at all the time: what comes in a moment is claimed together
+                    self._stopping.wait(min(len(self._held) * REST, LONGEST_REST))
             sender.stop()
+        self._scribe.stop()
         keeper.join()
 
     def stop(self) -> None:
@@ -72,46 +85,49 @@ class Worker:
             raise LeaseLost(f"the lease of install {lease.install} is lost")
         return notice
 
-    def _claim_one(self, pool: ThreadPoolExecutor) -> bool:
-        """Whether there was an install to take; a database that is away is waited for."""
-        if len(self._held) >= self.slots:
+    def _claim(self, pool: ThreadPoolExecutor) -> bool:
+        """Whether there may be more to take at once; a database that is away is waited for, and so is who is behind."""
+        with self._lock:
+            held = set(self._held)
+        free = self.slots - len(held)
+        if free <= 0 or (held and time.monotonic() - self._looked > BEHIND):
             return False
         try:
             now = timezone.now()
             limits.admit(now)
-            claimed = queue.claim(self.name, now)
+            claimed = queue.claim_all(self.name, now, min(free, MOST_AT_ONCE), held)
         except DatabaseError as error:
             log.warning("the database does not answer, waiting for it: %s", error)
             close_old_connections()
             return False
-        if claimed is None:
-            return False
-        install, lease = claimed
-        with self._lock:
-            self._held[lease.token] = lease
-        pool.submit(self._drive, Driver(install, lease, self._stopping, look=self.look))
-        return True
+        for install, lease in claimed:
+            with self._lock:
+                self._held[lease.token] = lease
+            pool.submit(self._drive, install, lease)
+        return len(claimed) == MOST_AT_ONCE
 
-    def _drive(self, driver: Driver) -> None:
-        with bound(install=str(driver.install.uuid), worker=self.name):
-            self._drive_bound(driver)
+    def _drive(self, install: Install, lease: Lease) -> None:
+        with bound(install=str(install.uuid), worker=self.name):
+            self._drive_bound(install, lease)
 
-    def _drive_bound(self, driver: Driver) -> None:
+    def _drive_bound(self, install: Install, lease: Lease) -> None:
         try:
-            driver.drive()
+            Driver(install, lease, self._stopping, look=self.look, pen=self._scribe).drive()
         except LeaseLost as error:
             log.warning("%s", error)
         except DatabaseError as error:
             # The lease runs out, and the install is driven again from where its history stands.
-            log.warning("%s: let go, as the database does not answer: %s", driver.install, error)
+            log.warning("%s: let go, as the database does not answer: %s", install, error)
         except Exception:
-            log.exception("%s: dropped", driver.install)
+            log.exception("%s: dropped", install)
         finally:
             with self._lock:
-                self._held.pop(driver.lease.token, None)
-                self._seen.pop(driver.lease.token, None)
+                was_full = len(self._held) >= self.slots
+                self._held.pop(lease.token, None)
+                self._seen.pop(lease.token, None)
             connection.close()
-            live.work.set()
+            if was_full:
+                live.work.set()
 
     def _keep(self) -> None:
         """Looks at all the installs in hand, renews their leases, and shows that it lives, until the last is let go."""
@@ -125,6 +141,7 @@ class Worker:
                     queue.renew(leases, timezone.now())
                     self._heartbeat.beat(len(leases), timezone.now(), stopping=self._stopping.is_set())
                 self._notice(leases, queue.notices(leases))
+                self._looked = time.monotonic()
             except DatabaseError as error:
                 log.warning("leases could not be renewed: %s", error)
                 close_old_connections()

@@ -10,12 +10,13 @@ from typing import Any
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
+from images.capabilities import SAID
 from images.flavours import FLAVOURS
+from images.inputs import Input, InputsRefused, parse_inputs
+from images.life import Life, life
 from images.models import Image
 
 STATISTICS_DAYS = 30
-SOON = timedelta(days=90)
-"""How long before the end of an image's life the catalogue begins to warn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,12 @@ class CatalogueRow:
     installs: int
     succeeded: int
     failed: int
-    ends: str
-    """How near its end of life is: past, soon, or empty."""
+    ends: Life
+
+    @property
+    def tested_here(self) -> bool:
+        """Whether a machine of the lab was installed with its flavour, and logged into."""
+        return self.image.flavour in FLAVOURS and FLAVOURS[self.image.flavour].tested_here
 
     @property
     def rate(self) -> int | None:
@@ -75,7 +80,7 @@ def find(images: QuerySet[Image], q: str = "", state: str = "") -> QuerySet[Imag
 def row_of(image: Image, today: date) -> CatalogueRow:
     """The row of an image that has its statistics."""
     numbers = {name: getattr(image, f"recent_{name}") for name in ("installs", "succeeded", "failed")}
-    return CatalogueRow(image, ends=_ends(image.end_of_life, today), **numbers)
+    return CatalogueRow(image, ends=life(image.end_of_life, today), **numbers)
 
 
 def families(images: Iterable[Image], today: date) -> list[Family]:
@@ -98,15 +103,34 @@ def _family_key(flavour: str) -> tuple[str, int, str]:
     return family, -int(number[0]) if number else 0, flavour
 
 
-def _ends(end_of_life: date | None, today: date) -> str:
-    if end_of_life is None or end_of_life > today + SOON:
-        return ""
-    return "past" if end_of_life < today else "soon"
-
-
 def capabilities_in_words(capabilities: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was found inside, as pairs of words: lists joined, truths as yes and no, blanks left out."""
-    return [(_words(name), _value(value)) for name, value in capabilities.items() if value not in ("", None, [], {})]
+    return [
+        (_words(name), _value(value))
+        for name, value in capabilities.items()
+        if name not in SAID and value not in ("", None, [], {})
+    ]
+
+
+def said_in_words(capabilities: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What people say that the image can, where it is not as its flavour has it."""
+    said = []
+    if types := capabilities.get("filesystems"):
+        said.append(("File systems", ", ".join(types)))
+    levels = capabilities.get("raid", True)
+    if levels is not True:
+        said.append(("RAID", ", ".join(level.upper() for level in levels or ()) or "none: it has no mdadm"))
+    if capabilities.get("lvm", True) is False:
+        said.append(("LVM", "none: it has no lvm2"))
+    return said
+
+
+def questions(image: Image) -> tuple[Input, ...]:
+    """What the image asks before it is installed."""
+    try:
+        return parse_inputs(image.capabilities.get("inputs"))
+    except InputsRefused:
+        return ()
 
 
 def _words(name: str) -> str:

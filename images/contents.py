@@ -1,6 +1,7 @@
 """What is on a disk: its partition table, and the file system that is the root. Pure: bytes in, values out.
 
-Everything here is the word of the image's maker: it is good for a choice that a person sees, and for nothing else.
+The root may lie in a partition, on a disk without any, or in a linear volume of LVM. Everything here is the word of the
+image's maker: it is good for a choice that a person sees, and for nothing else.
 """
 
 import struct
@@ -9,12 +10,17 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from . import lvm
+
 SECTOR: Final = 512
 READ_BYTES: Final = 128 * 1024
 """How much of the start of a disk or of a partition is looked at: the superblock of btrfs lies at 64 KiB."""
 
 MOST_PARTITIONS: Final = 16
 """How many partitions are looked into; no cloud image has as many."""
+
+_EXTENDED: Final = (0x05, 0x0F, 0x85)
+"""Types of an MBR's partition that holds others, the logical ones."""
 
 # Root of an x86-64 system (Discoverable Partitions Specification), and the EFI system partition.
 _ROOT_TYPES: Final = {UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"), UUID("b921b045-1df0-41c3-af44-4c6f280d3fae")}
@@ -52,6 +58,8 @@ class Root:
     partition: int
     filesystem: Filesystem
     found_by: str
+    volume: str = ""
+    """The volume of LVM that it is, as `group/name`; its partition is then the one with its first byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,8 @@ class Contents:
     root: Root | None
     needs: int = 0
     """Bytes that the disk must have at least, going by its own table."""
+    lvm: bool = False
+    """Whether a part of it belongs to LVM."""
 
     @property
     def has_esp(self) -> bool:
@@ -78,10 +88,16 @@ def look(read: Read) -> Contents:
     if start[SECTOR : SECTOR + 8] == b"EFI PART":
         table, partitions = "gpt", tuple(_gpt(start))
         needs = (int.from_bytes(start[SECTOR + 32 : SECTOR + 40], "little") + 1) * SECTOR
-    elif start[510:512] == b"\x55\xaa" and not filesystem(start):
-        table, partitions = "dos", tuple(_dos(start))
+    elif start[510:512] == b"\x55\xaa" and not is_whole(start):
+        table, partitions = "dos", tuple(_dos(start, read))
         needs = max((partition.start + partition.size for partition in partitions), default=0)
-    return Contents(table, partitions, _root(read, partitions), needs)
+    places, has_lvm = _places(read, partitions[:MOST_PARTITIONS])
+    return Contents(table, partitions, _root(places), needs, has_lvm)
+
+
+def is_whole(start: bytes) -> bool:
+    """Whether a disk that begins with these bytes has no partitions: it is a file system, or all of it LVM's."""
+    return filesystem(start) is not None or lvm.is_physical_volume(start)
 
 
 def filesystem(start: bytes) -> Filesystem | None:
@@ -109,32 +125,83 @@ def _gpt(start: bytes) -> Iterator[Partition]:
             yield Partition(index + 1, first * SECTOR, (last - first + 1) * SECTOR, kind)
 
 
-def _dos(start: bytes) -> Iterator[Partition]:
-    """The primary partitions of an MBR."""
+def _dos(start: bytes, read: Read) -> Iterator[Partition]:
+    """The primary partitions of an MBR, and the logical ones in its extended partition, which are numbered from 5."""
+    for number, kind, first, sectors in _entries(start):
+        yield Partition(number, first * SECTOR, sectors * SECTOR)
+        if kind in _EXTENDED:
+            yield from _logical(first, read)
+
+
+def _logical(extended: int, read: Read) -> Iterator[Partition]:
+    """The logical partitions: each in a table of its own, which leads on to the next one."""
+    at, seen = extended, set[int]()
+    while at not in seen and len(seen) < MOST_PARTITIONS:
+        seen.add(at)
+        following = None
+        for _, kind, first, sectors in _entries(read(at * SECTOR, SECTOR)):
+            if kind in _EXTENDED:
+                following = extended + first
+            else:
+                yield Partition(4 + len(seen), (at + first) * SECTOR, sectors * SECTOR)
+        if following is None:
+            return
+        at = following
+
+
+def _entries(table: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """The four entries of a table, those that are used: number, type, first sector, sectors."""
+    if table[510:512] != b"\x55\xaa":
+        return
     for index in range(4):
         at = 446 + 16 * index
-        first, sectors = struct.unpack_from("<II", start, at + 8)
-        if start[at + 4] and sectors:
-            yield Partition(index + 1, first * SECTOR, sectors * SECTOR)
+        first, sectors = struct.unpack_from("<II", table, at + 8)
+        if table[at + 4] and sectors:
+            yield index + 1, table[at + 4], first, sectors
 
 
-def _root(read: Read, partitions: tuple[Partition, ...]) -> Root | None:
-    """The root: by GPT type, then by label, then by where it was last mounted, then the fullest file system."""
-    looked = [(one, filesystem(read(one.start, READ_BYTES))) for one in partitions[:MOST_PARTITIONS]]
-    found = [(partition, inside) for partition, inside in looked if inside]
-    rules: list[tuple[str, Callable[[Partition, Filesystem], bool]]] = [
-        ("GPT type", lambda partition, inside: partition.type in _ROOT_TYPES),
-        ("label", lambda partition, inside: inside.label.lower() in _ROOT_LABELS),
-        ("last mount point", lambda partition, inside: inside.mounted_at == "/"),
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a file system was found."""
+
+    partition: Partition
+    filesystem: Filesystem
+    volume: str = ""
+
+
+def _places(read: Read, partitions: tuple[Partition, ...]) -> tuple[list[_Place], bool]:
+    """The file systems in the partitions and in the volumes of LVM on them, and whether there is any LVM."""
+    places: list[_Place] = []
+    physical = []
+    for partition in partitions:
+        start = read(partition.start, READ_BYTES)
+        if inside := filesystem(start):
+            places.append(_Place(partition, inside))
+        elif lvm.is_physical_volume(start) and (found := lvm.physical_volume(read, partition.start)):
+            physical.append(found)
+    for volume in lvm.volumes(physical):
+        if inside := filesystem(volume.reader(read)(0, READ_BYTES)):
+            partition = max((p for p in partitions if p.start <= volume.extents[0].start), key=lambda p: p.start)
+            places.append(_Place(partition, inside, f"{volume.group}/{volume.name}"))
+    return places, bool(physical)
+
+
+def _root(places: list[_Place]) -> Root | None:
+    """The root: by GPT type, label, where it was last mounted, the volume's name; then the fullest file system."""
+    rules: list[tuple[str, Callable[[_Place], bool]]] = [
+        ("GPT type", lambda place: not place.volume and place.partition.type in _ROOT_TYPES),
+        ("label", lambda place: place.filesystem.label.lower() in _ROOT_LABELS),
+        ("last mount point", lambda place: place.filesystem.mounted_at == "/"),
+        ("name of the volume", lambda place: place.volume.rpartition("/")[2].lower() in _ROOT_LABELS),
     ]
     for how, fits in rules:
-        for partition, inside in found:
-            if fits(partition, inside):
-                return Root(partition.number, inside, how)
-    if not found:
+        for place in places:
+            if fits(place):
+                return Root(place.partition.number, place.filesystem, how, place.volume)
+    if not places:
         return None
-    partition, inside = max(found, key=lambda pair: pair[1].used)
-    return Root(partition.number, inside, "content")
+    place = max(places, key=lambda one: one.filesystem.used)
+    return Root(place.partition.number, place.filesystem, "content", place.volume)
 
 
 def _ext(superblock: bytes) -> Filesystem:

@@ -3,6 +3,7 @@
 Nothing of it is in the database. The page carries what the inspection found, signed, from the first step to the second.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -10,11 +11,12 @@ from django.conf import settings
 from django.core import signing
 
 from .flavours import FLAVOURS
-from .importing import file_name, public_source, silent
-from .inspect import LIMITS, Limits, claimed_format, inspect
+from .importing import file_name, silent
+from .inspect import claimed_format, inspect
+from .inspection import LIMITS, Limits
 from .models import Image
 from .refusal import ImageRefused
-from .store import Store
+from .store import Progress, Store, public_source
 
 _SALT: Final = "images.found"
 TOKEN_LIFE: Final = 24 * 3600
@@ -36,12 +38,22 @@ class Found:
     virtual_size: int
     root_bytes: int
     capabilities: dict[str, Any]
+    checksum: str = ""
+    """What the file was compared with: sha256:… or sha512:…."""
+    said_flavour: str = ""
+    """What the system inside says that it is, where the inspection could read that."""
 
     @property
     def likely_flavour(self) -> str:
-        """The flavour that the file's name speaks of; empty when it speaks of none."""
+        """The flavour that the file's name speaks of, or the system inside; empty when neither does."""
         name = file_name(self.source).lower().replace("_", "-")
-        return next((flavour for flavour in sorted(FLAVOURS) if flavour in name), "")
+        said = self.said_flavour if self.said_flavour in FLAVOURS else ""
+        return next((flavour for flavour in sorted(FLAVOURS) if flavour in name), said)
+
+    @property
+    def given_sha512(self) -> str:
+        """The SHA-512 that the file was compared with; empty where it was its SHA-256."""
+        return self.checksum.removeprefix("sha512:") if self.checksum.startswith("sha512:") else ""
 
     def token(self) -> str:
         """All of it as a text that `from_token` reads back, and nobody else can make."""
@@ -57,22 +69,28 @@ class Found:
 
     def image(self) -> Image:
         """An unsaved entry with all that the file says of itself."""
-        return Image(path=self.sha256, **asdict(self))
+        columns = asdict(self)
+        del columns["checksum"], columns["said_flavour"]
+        return Image(path=self.sha256, **columns)
 
 
-def fetch(source: str, sha256: str, limits: Limits = LIMITS) -> Found:
+def fetch(
+    source: str,
+    checksum: str,
+    limits: Limits = LIMITS,
+    *,
+    progress: Progress = silent,
+    looking: Callable[[int], None] = lambda size: None,
+) -> Found:
     """The file, now in the store; ImageRefused says what is wrong with it, and then the store has not changed.
 
-    Takes as long as the file takes to come in and to be hashed.
+    Takes as long as the file takes to come in and to be hashed. `looking` is called with its size once it is here.
     """
     store = Store(settings.LANDFALL_IMAGES_DIR)
     try:
-        with store.receive(source, limits.file_size, silent) as arrival:
-            if arrival.sha256 != sha256:
-                raise ImageRefused(
-                    f"The file's SHA-256 is {arrival.sha256}, not {sha256}.",
-                    "Fetch it again; if it stays different, do not use it.",
-                )
+        with store.receive(source, limits.file_size, progress, sha512=checksum.startswith("sha512:")) as arrival:
+            arrival.refuse_other(checksum)
+            looking(arrival.size)
             seen = inspect(arrival.path, claimed_format(file_name(source)), limits)
             store.keep(arrival)
     except OSError as error:
@@ -82,12 +100,14 @@ def fetch(source: str, sha256: str, limits: Limits = LIMITS) -> Found:
         ) from error
     return Found(
         public_source(source)[:1000],
-        sha256,
+        arrival.sha256,
         seen.format.value,
         seen.size,
         seen.virtual_size,
         seen.root_bytes,
         seen.capabilities(),
+        checksum,
+        seen.likely_flavour,
     )
 
 

@@ -1,9 +1,10 @@
 """Brings an image into the catalogue: fetched, compared, inspected, stored, and entered; or nothing of it."""
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -11,11 +12,14 @@ from django.db import IntegrityError, transaction
 
 from accounts.models import Project
 
+from .checksums import check_checksum
 from .flavours import UnknownFlavour, flavour
-from .inspect import LIMITS, Inspection, Limits, claimed_format, inspect
+from .inspect import claimed_format, inspect
+from .inspection import LIMITS, Inspection, Limits
 from .models import Image, ImageState, Licence
+from .packing import is_ovf, packed
 from .refusal import ImageRefused
-from .store import Arrival, Progress, Store, is_url
+from .store import Arrival, Progress, Store, is_url, public_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Wish:
     flavour: str
     name: str = ""
     sha256: str = ""
+    sha512: str = ""
     state: ImageState = ImageState.CANDIDATE
     end_of_life: date | None = None
     licence: Licence | None = None
@@ -42,22 +47,39 @@ def import_image(wish: Wish, progress: Progress = silent, limits: Limits = LIMIT
     ImageRefused says what is wrong; then neither the catalogue nor the store has changed.
     """
     store = Store(settings.LANDFALL_IMAGES_DIR)
-    wanted = _checked_sha256(wish.sha256)
+    sha256, sha512 = _checked(wish.sha256, "sha256"), _checked(wish.sha512, "sha512")
+    wanted = sha256.removeprefix("sha256:")
     if wanted and (known := _known(wanted)) and store.path(wanted).exists():
         return known, False
     title = _flavour_title(wish.flavour)
-    with store.receive(wish.source, limits.file_size, progress) as arrival:
-        if wanted and arrival.sha256 != wanted:
-            raise ImageRefused(
-                f"The file's SHA-256 is {arrival.sha256}, not {wanted}.",
-                "Fetch it again; if it stays different, do not use it.",
-            )
+    with (
+        _one_file(wish.source, store, has_checksum=bool(sha256 or sha512)) as source,
+        store.receive(source, limits.file_size, progress, sha512=bool(sha512)) as arrival,
+    ):
+        for checksum in filter(None, (sha256, sha512)):
+            arrival.refuse_other(checksum)
         if known := _known(arrival.sha256):
             store.keep(arrival)  # the entry may have outlived its file
             return known, False
         _refuse_taken(wish.name or title)
-        found = inspect(arrival.path, claimed_format(file_name(wish.source)), limits)
+        found = inspect(arrival.path, claimed_format(file_name(source)), limits)
         return _enter(wish, wish.name or title, arrival, found, store)
+
+
+@contextmanager
+def _one_file(source: str, store: Store, *, has_checksum: bool) -> Iterator[str]:
+    """What is to be fetched: the source, or the OVA that it becomes where it is an OVF in a folder with its disks."""
+    if not is_ovf(source):
+        yield source
+        return
+    if has_checksum:
+        raise ImageRefused(
+            "A checksum of an OVF says nothing of its disks.",
+            "Leave it away: the manifest beside the OVF has one of each file, and all are compared.",
+        )
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with packed(Path(source), store.folder) as ova:
+        yield str(ova)
 
 
 def _enter(wish: Wish, name: str, arrival: Arrival, found: Inspection, store: Store) -> tuple[Image, bool]:
@@ -94,11 +116,17 @@ def _known(sha256: str) -> Image | None:
     return Image.objects.filter(sha256=sha256).first()
 
 
-def _checked_sha256(text: str) -> str:
-    sha256 = text.strip().lower().removeprefix("sha256:")
-    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise ImageRefused(f"{text!r} is no SHA-256.", "Give its 64 hexadecimal digits, as sha256sum prints them.")
-    return sha256
+def _checked(text: str, kind: str) -> str:
+    """The checksum as it is kept, or empty when none is wanted."""
+    if not text.strip():
+        return ""
+    with suppress(ImageRefused):
+        if (checksum := check_checksum(text)).startswith(kind):
+            return checksum
+    raise ImageRefused(
+        f"{text!r} is no {kind.upper().replace('SHA', 'SHA-')}.",
+        f"Give its {64 if kind == 'sha256' else 128} hexadecimal digits, as {kind}sum prints them.",
+    )
 
 
 def _flavour_title(name: str) -> str:
@@ -116,11 +144,3 @@ def _refuse_taken(name: str) -> None:
 def file_name(source: str) -> str:
     """The last part of a path or URL."""
     return PurePosixPath(urlsplit(source).path if is_url(source) else source).name
-
-
-def public_source(source: str) -> str:
-    """The source as it may be shown: an address without the password or the signature that may be in it."""
-    if not is_url(source):
-        return source
-    parts = urlsplit(source)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -11,10 +11,10 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, InvalidURL
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
@@ -41,6 +41,18 @@ class Arrival:
     path: Path
     sha256: str
     size: int
+    sha512: str = ""
+    """Where it was asked for."""
+
+    def refuse_other(self, checksum: str) -> None:
+        """ImageRefused unless the file has this checksum, sha256:… or sha512:…."""
+        kind, _, wanted = checksum.partition(":")
+        found = self.sha512 if kind == "sha512" else self.sha256
+        if found != wanted:
+            raise ImageRefused(
+                f"The file's {kind.upper().replace('SHA', 'SHA-')} is {found}, not {wanted}.",
+                "Fetch it again; if it stays different, do not use it.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +66,10 @@ class Store:
         return self.folder / sha256
 
     @contextmanager
-    def receive(self, source: str, limit: int, progress: Progress) -> Iterator[Arrival]:
+    def receive(self, source: str, limit: int, progress: Progress, *, sha512: bool = False) -> Iterator[Arrival]:
         """The file at a path or an http(s) URL, copied and hashed; gone at the end of the block unless it was kept.
+
+        Its SHA-512 is worked out where that is asked for: it costs as much again as the SHA-256.
 
         ImageRefused when it is not there, has more than `limit` bytes, or breaks off.
         """
@@ -65,10 +79,11 @@ class Store:
             with _opened(source) as (stream, length):
                 if length is not None and length > limit:
                     raise _too_large(limit)
-                sha256, size = _copy(stream, path, limit, lambda done: progress(done, length))
+                digests = [hashlib.sha256(), *([hashlib.sha512()] if sha512 else [])]
+                size = _copy(stream, path, limit, digests, lambda done: progress(done, length))
             if length is not None and size != length:
-                raise ImageRefused(f"{source} broke off after {size} of {length} bytes.", _FETCH_AGAIN)
-            yield Arrival(path, sha256, size)
+                raise ImageRefused(f"{public_source(source)} broke off after {size} of {length} bytes.", _FETCH_AGAIN)
+            yield Arrival(path, digests[0].hexdigest(), size, digests[1].hexdigest() if sha512 else "")
 
     def keep(self, arrival: Arrival) -> bool:
         """Gives the file its place; False when the same was there already."""
@@ -87,16 +102,27 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
-def _copy(stream: IO[bytes], path: Path, limit: int, progress: Callable[[int], None]) -> tuple[str, int]:
-    """The SHA-256 and the size of what was copied to `path`, which is on the disk when this returns."""
-    digest, size = hashlib.sha256(), 0
+def public_source(source: str) -> str:
+    """The source as it may be shown: an address without the password or the signature that may be in it."""
+    if not is_url(source):
+        return source
+    parts = urlsplit(source)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _copy(
+    stream: IO[bytes], path: Path, limit: int, digests: Sequence["hashlib._Hash"], progress: Callable[[int], None]
+) -> int:
+    """The size of what was copied to `path`, which is on the disk when this returns; the digests have seen it all."""
+    size = 0
     try:
         with path.open("wb") as file:
             while chunk := _read(stream):
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(limit)
-                digest.update(chunk)
+                for digest in digests:
+                    digest.update(chunk)
                 file.write(chunk)
                 progress(size)
             file.flush()
@@ -109,7 +135,7 @@ def _copy(stream: IO[bytes], path: Path, limit: int, progress: Callable[[int], N
             f"The image store is full: {human(free)} are left after {human(size)} of this file.",
             "Make room in LANDFALL_IMAGES_DIR, or let it name a larger disk.",
         ) from error
-    return digest.hexdigest(), size
+    return size
 
 
 def _read(stream: IO[bytes]) -> bytes:
@@ -139,19 +165,29 @@ def _opened(source: str) -> Iterator[tuple[IO[bytes], int | None]]:
         yield file, path.stat().st_size
 
 
+def _checked(url: str) -> str:
+    """The address as messages may name it; ImageRefused when it is none."""
+    try:
+        parts = urlsplit(url)
+        shown = public_source(url)
+    except ValueError:
+        raise ImageRefused("This is no address of a file.", "Look for a typing mistake in its host.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ImageRefused(f"{shown} is no address of a file.", "Give a URL that begins with http:// or https://.")
+    return shown
+
+
 @contextmanager
 def _requested(url: str) -> Iterator[Any]:
     """The answer of the server, after no more than a few redirects."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ImageRefused(f"{url} is no address of a file.", "Give a URL that begins with http:// or https://.")
+    shown = _checked(url)
     request = urllib.request.Request(url, headers={"User-Agent": "Landfall", "Accept-Encoding": "identity"})
     try:
         response = _OPENER.open(request, timeout=SILENCE)
     except urllib.error.HTTPError as error:
-        raise ImageRefused(f"{url} was answered with {error.code} {error.reason}.", "Check the address.") from error
+        raise ImageRefused(f"{shown} was answered with {error.code} {error.reason}.", "Check the address.") from error
     except (OSError, HTTPException, ValueError) as error:
-        raise ImageRefused(f"{url} cannot be fetched: {_reason(error)}.", "Check the address.") from error
+        raise ImageRefused(f"{shown} cannot be fetched: {_reason(error)}.", "Check the address.") from error
     with response:
         yield response
 
@@ -167,7 +203,8 @@ class _FewRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
-            raise ImageRefused(f"{req.full_url} leads on to {newurl}, which is not as safe.", "Use the final address.")
+            here, there = public_source(req.full_url), public_source(newurl)
+            raise ImageRefused(f"{here} leads on to {there}, which is not as safe.", "Use the final address.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -196,6 +233,8 @@ def _too_large(limit: int) -> ImageRefused:
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
         return _reason(error.reason)
+    if isinstance(error, InvalidURL | UnicodeError):
+        return "it is no address"  # the error's own words repeat it, and what may be secret in it
     if isinstance(error, TimeoutError):
         return f"no answer within {SILENCE} s"
     return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__

@@ -1,5 +1,7 @@
 """The catalogue, an image's page, and the licences."""
 
+from typing import Any
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import BooleanField, Count, ExpressionWrapper, Q
@@ -7,18 +9,23 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django_htmx.http import HttpResponseClientRefresh
+from django_htmx.middleware import HtmxDetails
 
 from accounts.access import role_required
 from accounts.filters import filters_of, render_list
-from accounts.models import Role
-from images import catalogue
+from accounts.models import Role, User
+from images import catalogue, imports
 from images.access import images_of
 from images.flavours import FLAVOURS
 from images.forms import ImageForm, LicenceForm, SourceForm
 from images.found import Found, TokenRefused, discard, fetch
 from images.importing import file_name
-from images.models import Image, ImageState, Licence
+from images.life import life
+from images.models import Image, ImageState, Import, ImportState, Licence, Publication, PublicationState
+from images.publishing.publish import ask
 from images.refusal import ImageRefused
+from images.store import is_url
 
 
 @login_required
@@ -31,8 +38,9 @@ def images(request: HttpRequest) -> HttpResponse:
         "families": catalogue.families(found, timezone.now().date()),
         "count": len(found),
         "days": catalogue.STATISTICS_DAYS,
-        "states": [state.value for state in ImageState],
+        "states": [state.value for state in ImageState if state != ImageState.OWN],
         "filtered": any(filters.values()),
+        "imports": list(Import.objects.defer("url")) if _is_admin(request) else [],
         **filters,
     }
     return render_list(request, "images/images.html", "images/_found.html", page)
@@ -43,15 +51,27 @@ def images(request: HttpRequest) -> HttpResponse:
 def image(request: HttpRequest, pk: int) -> HttpResponse:
     """One image: its file, what it becomes, and how its installs went."""
     found = get_object_or_404(catalogue.with_statistics(images_of(request.user)), pk=pk)
+    if _is_htmx(request):
+        return _mirror(request, found)
     page = {
         "image": found,
         "row": catalogue.row_of(found, timezone.now().date()),
         "flavour": FLAVOURS.get(found.flavour),
         "flavour_title": catalogue.flavour_title(found.flavour),
         "capabilities": catalogue.capabilities_in_words(found.capabilities),
+        "said": catalogue.said_in_words(found.capabilities),
+        "questions": catalogue.questions(found),
         "days": catalogue.STATISTICS_DAYS,
     }
     return render(request, "images/image.html", page)
+
+
+def _mirror(request: HttpRequest, image: Image) -> HttpResponse:
+    """How far the image is on its way to the mirror; the whole page anew once that is over."""
+    publication = Publication.objects.filter(image=image).first()
+    if publication and publication.is_under_way and isinstance(request.user, User) and request.user.is_ops:
+        return render(request, "images/_mirror.html", {"image": image})
+    return HttpResponseClientRefresh()
 
 
 @role_required(Role.ADMIN)
@@ -63,16 +83,56 @@ def image_add(request: HttpRequest) -> HttpResponse:
     form = SourceForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
         return render(request, "images/add.html", {"form": form}, status=400 if form.is_bound else 200)
-    if known := Image.objects.filter(sha256=form.cleaned_data["sha256"]).first():
+    if known := Image.objects.filter(sha256=form.cleaned_data["checksum"].removeprefix("sha256:")).first():
         return _known(request, known)
+    if is_url(form.cleaned_data["source"]):
+        by = request.user.get_username()
+        return redirect(imports.ask(form.cleaned_data["source"], form.cleaned_data["checksum"], by))
     try:
         found = fetch(**form.cleaned_data)
     except ImageRefused as refusal:
         form.add_error("source", str(refusal))
         return render(request, "images/add.html", {"form": form}, status=400)
+    return _describe(request, found, _first_form(found))
+
+
+@role_required(Role.ADMIN)
+@require_http_methods(["GET", "HEAD", "POST"])
+def image_import(request: HttpRequest, pk: int) -> HttpResponse:
+    """A file on its way: how far it is, why it was refused, or, once it is here, what is inside."""
+    row = get_object_or_404(Import, pk=pk)
+    if request.method == "POST":
+        imports.take_back(row)
+        messages.success(request, f"{file_name(row.shown_url)} is forgotten; nothing was entered.")
+        return redirect("images")
+    if row.state == ImportState.FOUND and not _is_htmx(request):
+        found = Found(**row.found)
+        if known := Image.objects.filter(sha256=found.sha256).first():
+            imports.settled(found)
+            return _known(request, known)
+        return _describe(request, found, _first_form(found))
+    page = {"row": row, "file_name": file_name(row.shown_url)}
+    if not _is_htmx(request):
+        return render(request, "images/import.html", page)
+    return render(request, "images/_import.html", page) if row.is_under_way else HttpResponseClientRefresh()
+
+
+def _is_htmx(request: HttpRequest) -> bool:
+    htmx: HtmxDetails = request.htmx  # type: ignore[attr-defined]  # set by its middleware
+    return bool(htmx)
+
+
+def _is_admin(request: HttpRequest) -> bool:
+    return isinstance(request.user, User) and request.user.is_admin
+
+
+def _first_form(found: Found) -> ImageForm:
+    """The form that describes a found file, with what its name or its system speaks of."""
     flavour = found.likely_flavour
-    initial = {"flavour": flavour, "name": catalogue.flavour_title(flavour) if flavour else ""}
-    return _describe(request, found, ImageForm(instance=found.image(), initial=initial))
+    initial: dict[str, Any] = {"flavour": flavour}
+    if flavour:
+        initial |= {"name": FLAVOURS[flavour].title, "end_of_life": FLAVOURS[flavour].end_of_life}
+    return ImageForm(instance=found.image(), initial=initial)
 
 
 def _enter(request: HttpRequest) -> HttpResponse:
@@ -84,6 +144,7 @@ def _enter(request: HttpRequest) -> HttpResponse:
         return redirect("image-add")
     if "discard" in request.POST:
         discard(found)
+        imports.settled(found)
         messages.success(request, f"{file_name(found.source)} is thrown away; nothing was entered.")
         return redirect("images")
     if known := Image.objects.filter(sha256=found.sha256).first():
@@ -92,12 +153,20 @@ def _enter(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return _describe(request, found, form)
     image = form.save()
+    imports.settled(found)
     messages.success(request, f"{image} is in the catalogue.")
     return redirect(image)
 
 
 def _describe(request: HttpRequest, found: Found, form: ImageForm) -> HttpResponse:
-    page = {"form": form, "found": found, "capabilities": catalogue.capabilities_in_words(found.capabilities)}
+    flavour = FLAVOURS.get(found.likely_flavour)
+    page = {
+        "form": form,
+        "found": found,
+        "capabilities": catalogue.capabilities_in_words(found.capabilities),
+        "flavour": flavour,
+        "ends": life(flavour.end_of_life if flavour else None, timezone.now().date()),
+    }
     return render(request, "images/describe.html", page, status=400 if form.is_bound else 200)
 
 
@@ -131,6 +200,21 @@ def image_state(request: HttpRequest, pk: int) -> HttpResponse:
     Image.objects.filter(pk=pk).update(state=state)
     what = "is offered to customers now" if state == ImageState.OFFERED else "is retired: nobody can choose it any more"
     messages.success(request, f"{found.name} {what}.")
+    return redirect(found)
+
+
+@role_required(Role.ADMIN)
+@require_POST
+def image_publish(request: HttpRequest, pk: int) -> HttpResponse:
+    """Asks for the image to be turned into what mirrors serve: a thread of a web process does it."""
+    found = get_object_or_404(Image, pk=pk)
+    publication = ask(found, request.user.get_username())
+    if publication.state == PublicationState.RUNNING:
+        messages.warning(request, f"{found.name} is being published already.")
+    else:
+        messages.success(
+            request, f"{found.name} is queued: it is published as soon as nothing else is, which takes some minutes."
+        )
     return redirect(found)
 
 

@@ -2,6 +2,6 @@
 
 from .lab import Lab, LabUnusable
 from .machine import Machine
-from .spec import GIB, MachineSpec, mac_of
+from .spec import GIB, Bus, MachineSpec, mac_of
 
-__all__ = ["GIB", "Lab", "LabUnusable", "Machine", "MachineSpec", "mac_of"]
+__all__ = ["GIB", "Bus", "Lab", "LabUnusable", "Machine", "MachineSpec", "mac_of"]

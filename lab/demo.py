@@ -88,7 +88,10 @@ def start(house: ExitStack, var: Path, ports: Ports, *serving: str) -> None:
     image = factory.ensure("debian-12", say)
     configure(var, ports, rescue_dir)
     bmc_password = kept_secret(var / "demo-bmc")
-    logins = fill(ports, image, bmc_password)
+    project, logins = people(var)
+    for spec in specs(ports):
+        add_server(spec, project, ports, bmc_password)
+    offer(IMAGE, "debian-12", image, "2028-06-30")
     lab = Lab(var / "lab", specs(ports), f"http://10.0.2.2:{ports.web}", ports.bmc, BMC_USER, bmc_password, rescue_dir)
     house.enter_context(lab)
     serve(house, ports, *serving)
@@ -119,14 +122,10 @@ def configure(var: Path, ports: Ports, rescue_dir: Path) -> None:
     call_command("migrate", verbosity=0)
 
 
-def fill(ports: Ports, image: Path, bmc_password: str) -> list[str]:
-    """People, a project, its key, the servers and the image, as far as they are not there yet; the logins."""
-    from django.core.management import call_command
-
+def people(var: Path) -> tuple[int, list[str]]:
+    """People, a project and its key, as far as they are not there yet; the project's number, and the logins."""
     from accounts.models import Membership, Project, Role, User
-    from images.models import Image
 
-    var = Path(os.environ["LANDFALL_VAR"])
     project, _ = Project.objects.get_or_create(slug="example", defaults={"name": "Example Inc."})
     logins = []
     for role in Role:
@@ -139,14 +138,20 @@ def fill(ports: Ports, image: Path, bmc_password: str) -> list[str]:
         if role is Role.CUSTOMER:
             Membership.objects.get_or_create(user=user, project=project)
     remember_key(var, project.pk)
-    for spec in specs(ports):
-        add_server(spec, project.pk, ports, bmc_password)
-    if not Image.objects.filter(name=IMAGE, sha256=image_sha256(image)).exists():
-        Image.objects.filter(name=IMAGE).update(name=f"{IMAGE} (before {time.strftime('%F %T')})", state="retired")
+    return project.pk, logins
+
+
+def offer(name: str, flavour: str, image: Path, end_of_life: str) -> None:
+    """The image in the catalogue under this name; another file that had it is retired."""
+    from django.core.management import call_command
+
+    from images.models import Image
+
+    if not Image.objects.filter(name=name, sha256=image_sha256(image)).exists():
+        Image.objects.filter(name=name).update(name=f"{name} (before {time.strftime('%F %T')})", state="retired")
         call_command(
-            "import_image", str(image), name=IMAGE, flavour="debian-12", state="offered", end_of_life="2028-06-30"
-        )
-    return logins
+            "import_image", str(image), name=name, flavour=flavour, state="offered", end_of_life=end_of_life
+        )  # fmt: skip
 
 
 def image_sha256(path: Path) -> str:
@@ -200,9 +205,12 @@ def add_server(spec: MachineSpec, project: int, ports: Ports, bmc_password: str)
     if is_new:
         NicRow.objects.create(server=server, name="eth0", mac=spec.mac)
         disks = tuple(
-            Disk(path=f"/dev/vd{'abcd'[number]}", size=size, rotational=False, serial=spec.disk_serial(number))
+            Disk(
+                path=spec.disk_path(number), size=size, logical_block=spec.disk_blocks(number)[0],
+                physical_block=spec.disk_blocks(number)[1], rotational=False, serial=spec.disk_serial(number),
+            )
             for number, size in enumerate(spec.disks)
-        )
+        )  # fmt: skip
         facts = Facts(
             Firmware(spec.firmware), "Landfall", "Virtual bare metal", spec.serial, 2, spec.memory_mib << 20,
             disks, (Nic("eth0", spec.mac),),

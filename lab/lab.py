@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from .accelerator import accelerator
+from images.accelerator import accelerator
+
 from .bmc import Bmc
 from .machine import OVMF_VARS, Machine
 from .spec import MachineSpec

@@ -7,15 +7,20 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from images.accelerator import Accelerator
+
 from .qmp import Qmp, QmpError
-from .spec import NETWORK_FIRST, NETWORK_LAST, Accelerator, BootSource, MachineSpec, autoexec, qemu_argv
+from .spec import CONSOLE, NETWORK_FIRST, NETWORK_LAST, BootSource, MachineSpec, autoexec, qemu_argv
 
 STOP_TIMEOUT = 10.0
+TYPING = 3.0
+"""Seconds for which somebody who types has the console open."""
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
 
@@ -31,6 +36,8 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
         self._override, self._once = BootSource.NONE, False
+        self._pulled: set[int] = set()
+        self._has_cable = True
 
     @property
     def console(self) -> Path:
@@ -67,7 +74,9 @@ class Machine:
         with self._lock:
             if self.is_on():
                 return
-            argv = qemu_argv(self.spec, self.folder, self._http_url, self._accelerator, self._network_priority())
+            argv = qemu_argv(
+                self.spec, self.folder, self._http_url, self._accelerator, self._network_priority(), self._pulled
+            )  # fmt: skip
             # the kernel ends QEMU when the thread that started it ends, hence one thread that lives as long as the lab
             process = self._spawner.submit(spawn, argv, self.folder / "qemu.log").result()
             assert process.stdin is not None and process.stdout is not None
@@ -77,6 +86,8 @@ class Machine:
             except QmpError as error:
                 self.power_off()
                 raise QmpError(f"{self.spec.name} does not start; see {self.folder / 'qemu.log'}") from error
+            if not self._has_cable:
+                self.pull_cable()
             self._override_was_used()
 
     def power_off(self) -> None:
@@ -89,8 +100,13 @@ class Machine:
     power_loss = power_off
 
     def reset(self) -> None:
-        """The reset button; nothing happens to a machine that is off."""
-        self._execute("system_reset")
+        """The reset button; nothing happens to a machine that is off.
+
+        A QEMU of its own for every start: OVMF, reset within one, was seen to stay silent for good.
+        """
+        with self._lock:
+            if self.is_on():
+                self.power_cycle()
 
     def press_power_button(self) -> None:
         """A polite request to shut down, which the guest may ignore."""
@@ -102,15 +118,40 @@ class Machine:
             self.power_off()
             self.power_on()
 
+    # disks
+
+    def pull_disk(self, number: int) -> None:
+        """The disk is gone from the next start on, with all that is on it."""
+        self._pulled.add(number)
+
+    def plug_disk(self, number: int) -> None:
+        """The disk is back from the next start on, as it was when it was pulled."""
+        self._pulled.discard(number)
+
     # network
 
     def pull_cable(self) -> None:
-        """The network card loses its link."""
+        """The network card loses its link, until the cable is plugged again."""
+        self._has_cable = False
         self._execute("set_link", name="nic0", up=False)
 
     def plug_cable(self) -> None:
         """The network card has its link again."""
+        self._has_cable = True
         self._execute("set_link", name="nic0", up=True)
+
+    # console
+
+    def type(self, text: str) -> None:
+        """The text and Enter, typed on the serial console. Takes some seconds."""
+        if self._qmp is None:
+            raise QmpError(f"{self.spec.name} is off: nobody reads what is typed")
+        devices = self._qmp.execute("query-chardev")
+        terminal = next(one["filename"] for one in devices if one["label"] == CONSOLE).removeprefix("pty:")
+        with Path(terminal).open("wb", buffering=0) as keyboard:
+            keyboard.write(f"{text}\r".encode())
+            # QEMU looks once a second whether somebody has the terminal open, and reads nothing while nobody has.
+            time.sleep(TYPING)
 
     # boot override
 

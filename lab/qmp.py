@@ -42,6 +42,8 @@ class Qmp:
 
     def _read(self) -> None:
         for line in self._answers:
+            if not line.startswith(b"{"):
+                continue  # QEMU 7 says here, too, which terminal the console has become
             message = json.loads(line)
             if "event" in message:
                 # on a thread of its own: what an event asks for may be another command

@@ -7,6 +7,8 @@ from servers.facts import Firmware
 
 KERNEL = "vmlinuz"
 INITRD = "initrd.img"
+BIOS_DRIVES = range(0x80, 0x90)
+"""The numbers that a BIOS gives its disks, in which it tries them: 0x80 is the first."""
 WAIT_BEFORE_RETRY = 10
 """Seconds; a hundred machines that wait for a restarting Landfall then ask ten times a second."""
 
@@ -49,8 +51,9 @@ def disk_script(firmware: Firmware, loader: str = "") -> str:
         # drive 0 is whichever disk has the file, so either half of a mirror will do; needs iPXE of 2024 or newer
         attempts = [f"sanboot --no-describe --drive 0 --filename {_efi_path(loader)}"] if loader else []
     else:
-        # a disk that was just replaced is blank: the other one of a mirror then boots
-        attempts = ["sanboot --no-describe --drive 0x80", "sanboot --no-describe --drive 0x81"]
+        # The system may lie behind other disks: those of ours hand on to the next one. A disk that was just replaced
+        # is blank, and another one of the mirror boots. A drive that is not there costs nothing.
+        attempts = [f"sanboot --no-describe --drive {drive:#x}" for drive in BIOS_DRIVES]
     lines = [f"{attempt} ||" for attempt in attempts]
     return "\n".join(["#!ipxe", "echo Landfall: starting from disk", *lines, "exit 1"]) + "\n"
 

@@ -21,10 +21,15 @@ def read_ready(body: bytes) -> dict[str, Any]:
 def read_phone_home(body: bytes) -> dict[str, Any]:
     """The payload of `phone-home`: host keys, and texts that say which system has come up."""
     texts = ("boot_id", "machine_id", "kernel", "cloud_init", "hostname")
-    return _read(body, {"host_keys": _is_key_list, **dict.fromkeys(texts, _is_text)})
+    # what systems that were made bootable by a former version do not say
+    optional = {"mounts": _is_text_map, "degraded_arrays": _is_text_list}
+    return _read(body, {"host_keys": _is_key_list, **dict.fromkeys(texts, _is_text)}, optional)
 
 
-def _read(body: bytes, fields: Mapping[str, Callable[[object], bool]]) -> dict[str, Any]:
+Fields = Mapping[str, Callable[[object], bool]]
+
+
+def _read(body: bytes, fields: Fields, optional: Fields | None = None) -> dict[str, Any]:
     try:
         data = json.loads(body.decode())
         # databases store neither NaN, nor half a surrogate pair, nor U+0000
@@ -39,7 +44,9 @@ def _read(body: bytes, fields: Mapping[str, Callable[[object], bool]]) -> dict[s
     for name, is_right in fields.items():
         if not is_right(data.get(name)):
             raise CallRefused(f"The field “{name}” is missing, or not of the right kind.")
-    return {name: data[name] for name in fields}
+    known = {name: data[name] for name in fields}
+    # an optional field of another kind is passed over: the call itself is worth more
+    return known | {name: data[name] for name, is_right in (optional or {}).items() if is_right(data.get(name))}
 
 
 def _is_text(value: object) -> bool:
@@ -48,6 +55,14 @@ def _is_text(value: object) -> bool:
 
 def _is_object(value: object) -> bool:
     return isinstance(value, dict)
+
+
+def _is_text_map(value: object) -> bool:
+    return isinstance(value, dict) and len(value) <= 64 and all(_is_text(one) for pair in value.items() for one in pair)
+
+
+def _is_text_list(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= 64 and all(_is_text(one) for one in value)
 
 
 def _is_key_list(value: object) -> bool:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Tells Landfall once that this server can be logged into, then removes itself. Harmless to delete.
-# Says: boot id, machine id, public host keys, kernel, state of cloud-init, host name. Nothing else leaves the server.
+# Says: boot id, machine id, public host keys, kernel, state of cloud-init, host name, which file systems are mounted
+# where, arrays that lack a disk. Nothing else leaves the server.
 
 URL=@URL@
 ROOT=${PHONE_HOME_ROOT:-} # these five are set by tests alone
@@ -53,10 +54,35 @@ cloud_init_state() {
     echo "${state:-unknown}"
 }
 
+mounts() { # "mount point": "UUID", comma, ... of what fstab names
+    comma=
+    awk '$1 !~ /^#/ && $2 ~ /^\// { print $2 }' "$ROOT/etc/fstab" 2>/dev/null | head -n 32 | while read -r where; do
+        uuid=$(findmnt --noheadings --first-only --output UUID --mountpoint "$where" 2>/dev/null)
+        [ -n "$uuid" ] || continue
+        printf '%s%s:%s' "$comma" "$(json "$where")" "$(json "$uuid")"
+        comma=,
+    done
+}
+
+degraded_arrays() { # "md0", comma, ...
+    comma=
+    for file in "$ROOT"/sys/block/md*/md/degraded; do
+        [ "$(first_line "$file")" -gt 0 ] 2>/dev/null || continue
+        # one that is being filled, as the last of a new RAID5 is, is no disk that is missing
+        [ "$(first_line "${file%degraded}sync_action")" != recover ] || continue
+        array=${file%/md/degraded}
+        printf '%s%s' "$comma" "$(json "${array##*/}")"
+        comma=,
+    done
+}
+
 message() {
-    printf '{"boot_id":%s,"machine_id":%s,"host_keys":[%s],"kernel":%s,"cloud_init":%s,"hostname":%s}' \
+    printf '{"boot_id":%s,"machine_id":%s,"host_keys":[%s],"kernel":%s,"cloud_init":%s,"hostname":%s' \
         "$(json "$(first_line /proc/sys/kernel/random/boot_id)")" "$(json "$(first_line "$ROOT/etc/machine-id")")" \
         "$(host_keys)" "$(json "$(uname -r)")" "$(json "$(cloud_init_state)")" "$(json "$(uname -n)")"
+    # a system without awk or findmnt says nothing of its mounts, which is not the same as having none
+    has awk && has findmnt && printf ',"mounts":{%s}' "$(mounts)"
+    printf ',"degraded_arrays":[%s]}' "$(degraded_arrays)"
 }
 
 # --- saying it: with what there is. Each prints the HTTP status, or nothing, and to the journal what was in its way. The

@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from images.models import Image
+from images.models import Image, PublicationState
 from metadata import rescuefiles, tokens
 from metadata.boot import parse_mac, script_for
 from metadata.calls import PHONE_HOME_LIMIT, READY_LIMIT, CallRefused, read_phone_home, read_ready
@@ -94,13 +94,16 @@ def phone_home(request: HttpRequest) -> HttpResponse:
 @require_GET
 @rate_limited
 def image(request: HttpRequest, sha256: str) -> HttpResponseBase:
-    """An image's file, whole or one range of it."""
+    """An image's file or its stream, whole or one range of it."""
     token = _token_or_refusal(request, Purpose.FETCH)
     if isinstance(token, HttpResponse):
         return token
+    # the file itself, or the stream that was made of it
+    it = Q(sha256=sha256) | Q(publication__sha256=sha256, publication__state=PublicationState.DONE)
     mine_or_everybodys = Q(project=None) | Q(project=token.server.project_id)
-    found = Image.objects.filter(mine_or_everybodys, sha256=sha256).first()
-    return _send(request, settings.LANDFALL_IMAGES_DIR / found.path if found else None)
+    found = Image.objects.filter(it, mine_or_everybodys).first()
+    name = found.path if found and found.sha256 == sha256 else sha256
+    return _send(request, settings.LANDFALL_IMAGES_DIR / name if found else None)
 
 
 def _hear(request: HttpRequest, call: str, purpose: Purpose, limit: int, read: Reader) -> HttpResponse:

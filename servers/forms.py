@@ -20,6 +20,8 @@ _HOST: Final = re.compile(
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 _SYSTEM: Final = re.compile(r"[\w./~:@%+-]{1,200}", re.ASCII)
 _DISK: Final = re.compile(r"/dev/[a-z0-9]+", re.ASCII)
+_CARD: Final = re.compile(r"[\w.@-]{1,32}", re.ASCII)
+_PORT: Final = "A port is a number from 1 to 65535; SSH's own is 22."
 SMALLEST_DISK: Final = 512 * MIB
 
 
@@ -65,6 +67,10 @@ class ServerForm(forms.ModelForm):  # type: ignore[type-arg]
             "bmc_system": "For instance /redfish/v1/Systems/1. Blank where the BMC has one system.",
             "bmc_verify_tls": "Take the mark away where the BMC signs its own certificate.",
         }
+        error_messages = {
+            "name": {"unique": "There is a server of this name already."},
+            "ssh_port": dict.fromkeys(("invalid", "min_value", "max_value"), _PORT),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,7 +107,7 @@ class ServerForm(forms.ModelForm):  # type: ignore[type-arg]
         """A TCP port."""
         port = int(self.cleaned_data["ssh_port"])
         if not 0 < port < 65536:
-            raise ValidationError("A port is a number from 1 to 65535; SSH's own is 22.")
+            raise ValidationError(_PORT)
         return port
 
     def clean_serial(self) -> str:
@@ -120,7 +126,7 @@ class ServerForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_bmc_system(self) -> str:
         """The path or the id of a Redfish system."""
         system = str(self.cleaned_data["bmc_system"]).strip()
-        if system and not _SYSTEM.fullmatch(system):
+        if system and (not _SYSTEM.fullmatch(system) or ".." in system.split("/")):
             raise ValidationError("Write a Redfish path such as /redfish/v1/Systems/1, or the id alone.")
         return system
 
@@ -171,6 +177,13 @@ class NicForm(forms.ModelForm):  # type: ignore[type-arg]
         if owner:
             raise ValidationError(f"{owner.server.name} has this MAC. No two cards have the same.")
         return mac
+
+    def clean_name(self) -> str:
+        """The kernel's name for the card; the config drive tells it to the new system."""
+        name = str(self.cleaned_data["name"]).strip()
+        if name and not _CARD.fullmatch(name):
+            raise ValidationError("Write the kernel's name for the card, such as eno1, or leave it blank.")
+        return name
 
     def clean_address_cidr(self) -> str:
         """An address with the length of its network."""

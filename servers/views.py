@@ -14,7 +14,7 @@ from accounts.models import Role
 from servers.forms import DisksFormSet, NicsFormSet, ServerForm, disks_formset, nics_formset
 from servers.models import Server
 
-PAGE = 100
+PAGE = 50
 
 
 @role_required(Role.ADMIN)

@@ -151,6 +151,6 @@ def make_install(
             **columns,
         }
     )
-    journal.append(install, Kind.REQUESTED, {})
+    journal.append(install, Kind.REQUESTED, {"passphrase": "made"} if columns.get("disk_passphrase") else {})
     install.refresh_from_db()
     return install

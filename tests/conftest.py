@@ -9,11 +9,9 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import connection
 from django.test import TransactionTestCase
-from playwright.sync_api import Browser
 
 from deploy import appendonly, live
 from deploy.pglayer import PostgresChannelLayer
-from tests import chromium as browser
 from tests import postgres
 from tests.settings import ON_POSTGRES
 
@@ -60,13 +58,6 @@ def _tables_can_be_emptied() -> Iterator[None]:
     TransactionTestCase._fixture_teardown = empty_all_unprotected  # type: ignore[method-assign]
     yield
     TransactionTestCase._fixture_teardown = empty_all  # type: ignore[method-assign]
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The system's own Chromium, without a window. One for all: Playwright can be started once in a thread."""
-    with browser.running() as running:
-        yield running
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

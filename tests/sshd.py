@@ -93,6 +93,22 @@ class Sshd:
         )
 
 
+class Cut:
+    """A connection that breaks in the middle of what is sent: sshd gives the command the end of what has come."""
+
+    def __init__(self, whole: transport.Connection) -> None:
+        self.whole = whole
+
+    def run(self, command: str, stdin: bytes = b"", timeout: float = 60) -> transport.Completed:
+        return self.whole.run(command, stdin[: len(stdin) // 2], timeout)
+
+    def stream(self, command: str) -> transport.Stream:
+        return self.whole.stream(command)
+
+    def close(self) -> None:
+        self.whole.close()
+
+
 def _children(pid: int) -> list[int]:
     """The session processes of an sshd, without what they run: a cut connection does not end a detached job."""
     found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout

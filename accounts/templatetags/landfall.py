@@ -43,11 +43,14 @@ LOOKS: Mapping[str, Look] = {
     "candidate": Look("warn", "clock", "candidate"),
     "offered": Look("ok", "check", "offered"),
     "retired": Look("idle", "stop", "retired"),
+    # a file on its way into the catalogue; the other states it shares with an install
+    "found": Look("warn", "alert", "here"),
+    "refused": Look("bad", "failed", "refused"),
     # a webhook, and what is told to it
     "on": Look("ok", "check", "on"),
     "off": Look("idle", "pause", "off"),
     "due": Look("run", "running", "on its way"),
-    "retrying": Look("warn", "again", "tried again"),
+    "retrying": Look("warn", "again", "trying again"),
     "delivered": Look("ok", "check", "delivered"),
     "given-up": Look("bad", "failed", "given up"),
     # a worker
@@ -152,7 +155,8 @@ def field(bound: BoundField, placeholder: str = "", mono: bool = False, hint: st
     if described:
         attributes["aria-describedby"] = " ".join(described)
     if placeholder:
-        attributes["placeholder"] = placeholder
+        # a literal of a template is marked safe: joined anew it is not, and its quotes are escaped
+        attributes["placeholder"] = "".join(placeholder)
     if mono:
         attributes |= {"class": "mono", "spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
     return {

@@ -8,6 +8,9 @@ from ..events import Blame
 from .disks import DISKS
 from .entry import Chapter, Entry, Trace
 
+_OF_CATALOGUE = r"--url \S+/machine/images/"
+"""Fetched from Landfall itself: a refusal there is not the customer's."""
+
 IMAGE = Chapter(
     "The image",
     "Fetching it, comparing it, opening it and copying it.",
@@ -18,6 +21,7 @@ IMAGE = Chapter(
             "The image that came is not the one in the catalogue: its size or its checksum is another.",
             "Try again; if it happens again, the file in the image store is damaged: import the image anew.",
             (
+                Trace("fetching: the checksum of what came is|fetching: the file has", "Landfall's own program"),
                 Trace("computed checksum did NOT match", "sha256sum of coreutils 9.7: seen", of="^sha256sum"),
                 # The file system in RAM that takes it is as large as the catalogue says, and a little.
                 Trace(r"curl: \(23\)", "curl 8.14: seen", of="^curl", statuses=frozenset({23})),
@@ -29,7 +33,36 @@ IMAGE = Chapter(
             "Landfall did not give the image to the rescue system.",
             "404: the image's file is missing on Landfall's side: import it anew. 401, 403 or 410: the install's token "
             "is not valid any more: try again.",
-            (Trace(r"returned error: 4(?!08|29)\d\d", "curl 8.14: seen", of="^curl", statuses=frozenset({22})),),
+            (
+                Trace(r"fetching: the server returned error: 4\d\d", "Landfall's own program", of=_OF_CATALOGUE),
+                Trace(r"returned error: 4(?!08|29)\d\d", "curl 8.14: seen", of="^curl", statuses=frozenset({22})),
+            ),
+        ),
+        Entry(
+            "own-image-refused",
+            Blame.CUSTOMER,
+            "The image of one's own cannot be had from its address, or not from there.",
+            "Check the address and the headers: it has to be reached from everywhere, and no redirect may lead into "
+            "inner networks. Then ask for the install anew.",
+            (
+                Trace(r"fetching: the server returned error: 4\d\d", "Landfall's own program"),
+                Trace("fetching: .*(?:not a public address|cannot be found in the DNS)", "Landfall's own program"),
+                Trace(
+                    "fetching: (?:the server leads on|Port|This is not an address|The host)", "Landfall's own program"
+                ),
+            ),
+            final=True,
+        ),
+        Entry(
+            "own-image-unfit",
+            Blame.CUSTOMER,
+            "The image of one's own is not taken: it is held to what the catalogue's images are.",
+            "Bring an image as the page on images describes; then ask for the install anew.",
+            (
+                Trace("^image not taken: (?P<why>.+) \\| (?P<fix>.+)$", "Landfall's own program"),
+                Trace("fetching: the image has more than", "Landfall's own program"),
+            ),
+            final=True,
         ),
         Entry(
             "name-unresolved",
@@ -53,8 +86,9 @@ IMAGE = Chapter(
                 Trace(
                     r"curl: \((?:5|7|18|22|28|35|52|55|56|60|92)\)",
                     "curl 8.14: 7, 22, 35 seen, the others read in its manual",
-                    of="^curl",
+                    of="^curl|deploy.fetching",
                 ),
+                Trace("fetching: .*given up after", "Landfall's own program"),
             ),
         ),
         Entry(
@@ -65,9 +99,21 @@ IMAGE = Chapter(
             (
                 Trace(r"Image is not in \w+ format|Could not open '.*/image/", "qemu-nbd 10.0: seen", of="^qemu-nbd"),
                 Trace("no partition of the image holds a root file system", "Landfall's own script"),
+                Trace("fetching: the stream cannot be unpacked", "Landfall's own program"),
                 Trace(r"/run/landfall/image/root.*Input/output error", "rsync 3.5: seen"),
                 Trace(r"I/O error.* dev nbd\d", "the kernel: seen"),
             ),
+        ),
+        Entry(
+            "image-no-room",
+            Blame.CUSTOMER,
+            "There is no room to hold the image while it is copied, or for its files on the disks.",
+            "Have an admin publish the image: then it is held nowhere. Or choose a smaller image, or a larger disk.",
+            (
+                Trace("^no room for the image: ", "Landfall's own script"),
+                Trace("^the image does not fit onto the disks", "Landfall's own script"),
+            ),
+            final=True,
         ),
         Entry(
             "nbd-failed",
@@ -89,12 +135,10 @@ BOOT = Chapter(
         Entry(
             "package-missing",
             Blame.PROVIDER,
-            "The image lacks a package that a server needs to start.",
-            "Install the packages that are named into the image, and import it anew; or choose another flavour for it.",
-            (
-                Trace("no packages found matching", "dpkg-query of Debian 12: seen", of="dpkg-query"),
-                Trace("package .* is not installed", "rpm: read", of="rpm"),
-            ),
+            "The image lacks a package that a server needs to start, and it could not be installed.",
+            "Install the packages that are named into the image, and import it anew; or let the server's network reach "
+            "the repositories of its distribution during the install.",
+            (Trace(r"these packages are missing in the image, and \S+ could not install them", "ours: seen"),),
             final=True,
         ),
         Entry(

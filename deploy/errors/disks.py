@@ -72,6 +72,22 @@ DISKS = Chapter(
             ),
         ),
         Entry(
+            "disk-locked",
+            Blame.HARDWARE,
+            "A disk is locked by an ATA password that Landfall did not set.",
+            "Unlock it with its password (hdparm --security-unlock), or replace it; then try again.",
+            (Trace("it is locked by a password that is not ours", "Landfall's own eraser", of="eraser"),),
+            final=True,
+        ),
+        Entry(
+            "disk-not-erased",
+            Blame.HARDWARE,
+            "A disk cannot be erased: it does not do what it is told, or does not do what it says it did.",
+            "Read in the step's log what was tried. Replace the disk, or ask for the install without secure erase.",
+            (Trace(r"^\S+: cannot be erased: no way to erase it has worked", "Landfall's own eraser", of="eraser"),),
+            final=True,
+        ),
+        Entry(
             "device-missing",
             Blame.HARDWARE,
             "A disk or partition that was there when the plan was made is not there any more.",

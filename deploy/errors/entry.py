@@ -12,7 +12,8 @@ class Trace:
 
     `words` is a regular expression that is looked for in each line of output; without it any output will do.
     `says` names the program that prints them, and where that was seen or read. `of` is a regular expression for the
-    command as people see it; `statuses` are the exit statuses that it may have ended with.
+    command as people see it; `statuses` are the exit statuses that it may have ended with. Where `words` has groups
+    named `why` and `fix`, the program itself says what is wrong and what to do, in whole sentences.
     """
 
     words: str = ""

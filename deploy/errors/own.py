@@ -81,6 +81,29 @@ PLAN = Chapter(
     ),
 )
 
+DISKS = Chapter(
+    "The disks, read back",
+    "Before the new system is started for the first time, all that can be read of the disks is compared with the plan.",
+    (
+        Entry(
+            "read-back-differs",
+            Blame.PROVIDER,
+            "What is on the disks is not what was planned; the new system was not started.",
+            "Read in the step's log what differs, then try again from the start. If it differs again, the image or a "
+            "disk is at fault: choose another image, or have the disk looked at.",
+            final=True,
+        ),
+        Entry(
+            "another-system",
+            Blame.PROVIDER,
+            "The system that has called runs from another root file system than the one that was installed.",
+            "Another disk starts first, maybe one that was kept: look at the boot order and at what is on the kept "
+            "disks; then try again.",
+            final=True,
+        ),
+    ),
+)
+
 ENGINE = Chapter(
     "The engine",
     "What Landfall itself, or somebody who runs it, ended.",
@@ -112,4 +135,4 @@ ENGINE = Chapter(
     ),
 )
 
-CHAPTERS = (MACHINE, PLAN, ENGINE)
+CHAPTERS = (MACHINE, PLAN, DISKS, ENGINE)

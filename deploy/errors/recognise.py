@@ -16,8 +16,8 @@ def recognise(command: str, exit_status: int | None, tail: Sequence[str]) -> Fai
     """The known failure that shows in a command's end, in its own words; None when none does."""
     for entry in (entry for chapter in CHAPTERS for entry in chapter.entries):
         if (line := _shown(entry, command, exit_status, tail)) is not None:
-            message = f"{entry.meaning} {quoted(line)}" if line else entry.meaning
-            return failure(entry.code, message, command=command, exit_status=exit_status, tail=tail)
+            message, fix = _said(entry, line)
+            return failure(entry.code, message, fix=fix, command=command, exit_status=exit_status, tail=tail)
     return None
 
 
@@ -32,6 +32,14 @@ def of_command(command: str, exit_status: int | None, tail: Sequence[str]) -> Fa
         "command-failed", f"A command {ended}, and Landfall does not know this failure.{said}",
         command=command, exit_status=exit_status, tail=tail,
     )  # fmt: skip
+
+
+def _said(entry: Entry, line: str) -> tuple[str, str]:
+    """The message of a failure that this line tells; and what to do, where the program knows it better than we do."""
+    for trace in entry.traces:
+        if (found := re.search(trace.words, line)) and "fix" in found.groupdict():
+            return f"{entry.meaning} {found['why']}", found["fix"]
+    return (f"{entry.meaning} {quoted(line)}" if line else entry.meaning), ""
 
 
 def quoted(line: str) -> str:

@@ -5,8 +5,9 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.access import role_required
@@ -76,6 +77,25 @@ def force_reset(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return _question(request, install, "deploy/reset.html", status=400, reason=reason, problem=problem)
     said = "The install was ended by force."
     return _acted(request, install, said, lambda: actions.force_reset(install, person(request), reason))
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def passphrase(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Asks, then shows the passphrase of the disks for the only time, to those whose it is; no copy of it is stored."""
+    install = visible(request, uuid)
+    if not actions.may_see_passphrase(install, person(request)):
+        raise Http404
+    if request.method != "POST":
+        asks = view_of(install).can_show_passphrase
+        return _question(request, install, "deploy/passphrase.html") if asks else redirect(install)
+    try:
+        shown = actions.show_passphrase(install, person(request))
+    except actions.Refused as refused:
+        context = {"refused": refused, "install": install}
+        return render(request, "deploy/refused.html", context, status=refused.status)
+    return render(request, "deploy/passphrase.html", {"view": view_of(install), "shown": shown.reveal()})
 
 
 def step_asked_for(request: HttpRequest) -> str:

@@ -16,11 +16,11 @@ from django.utils import timezone
 from accounts.access import role_required
 from accounts.models import Project, Role, User
 from deploy import reading
-from deploy.context import is_licensed
+from deploy.context import steps_of
 from deploy.events import LIVE, Kind, Status, StepState
 from deploy.limits import Place
 from deploy.models import Event, Install
-from deploy.steps import STEPS, steps_for
+from deploy.steps import STEPS
 from deploy.timeline import NOTHING_USUAL
 
 from . import line, many, person
@@ -212,7 +212,7 @@ def _row(
     until = install.ended_at or now
     return BoardRow(
         install,
-        tuple(cells(install, steps or steps_for(licensed=is_licensed(install.image)))),
+        tuple(cells(install, steps or steps_of(install.image))),
         STEPS[install.step].title if install.step in STEPS else "",
         noted.at if noted and install.status == Status.HELD else (install.queued_at if place else since),
         (until - since).total_seconds() if since else 0.0,

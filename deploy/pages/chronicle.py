@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from accounts.templatetags.landfall import duration
+from deploy.certificate import Certificate
 from deploy.events import Data, Event, Kind
 from deploy.steps import STEPS
 
@@ -75,7 +76,9 @@ def _succeeded(data: Data) -> str:
 
 def _failed(data: Data) -> str:
     said = f"{_step(data)} failed{_took(data)}: {_sentence(data['failure']['message'])}"
-    return f"{said} Another attempt follows, from {_step(data, 'resume_from')}." if data.get("resume_from") else said
+    if data.get("resume_from"):
+        return f"{said} Another attempt follows, from {_step(data, 'resume_from')}."
+    return f"{said} The server was left {_sentence(data['left'])}" if data.get("left") else said
 
 
 def _restarting(data: Data) -> str:
@@ -95,6 +98,15 @@ def _quiet(data: Data) -> str:
     reason = data.get("reason", "nothing printed")
     since = datetime.fromisoformat(data["since"])
     return f"{_step(data)}: {reason}, since {since:%H:%M:%S}."
+
+
+def _read_back(data: Data) -> str:
+    certificate = Certificate.from_json(data["certificate"])
+    if certificate.ok:
+        return f"The disks were read back: all {len(certificate.findings)} things are as planned."
+    return (
+        f"The disks were read back: {len(certificate.wrong)} of {len(certificate.findings)} things are not as planned."
+    )
 
 
 def _cancelled(data: Data) -> str:
@@ -134,6 +146,7 @@ _WORDS: Mapping[Kind, tuple[Callable[[Data], str], str, str]] = {
     Kind.RESCUE_READY: (_always("The rescue system called."), "idle", "server"),
     Kind.PHONED_HOME: (_always("The new system phoned home."), "idle", "server"),
     Kind.STEP_QUIET: (_quiet, "warn", "clock"),
+    Kind.READ_BACK: (_read_back, "idle", "check"),
     Kind.STEP_TALKS: (lambda data: f"{_step(data)} is heard of again.", "run", "running"),
     Kind.CANCEL_REQUESTED: (lambda data: f"{_by(data)} asked to cancel it.", "idle", "user"),
     Kind.CANCELLED: (_cancelled, "idle", "stop"),
@@ -143,5 +156,6 @@ _WORDS: Mapping[Kind, tuple[Callable[[Data], str], str, str]] = {
     Kind.FORCE_RESET: (_reset, "bad", "failed"),
     Kind.RETRIED: (_retried, "idle", "user"),
     Kind.TAKEN_OVER: (_taken_over, "warn", "people"),
+    Kind.PASSPHRASE_SHOWN: (lambda data: f"{_by(data)} was shown the passphrase of the disks.", "idle", "lock"),
 }
 """For every kind of event: its sentence, the tone and the icon of its line."""

@@ -1,35 +1,32 @@
-"""What somebody has chosen so far on the way to a reinstall, and what is wrong with it.
+"""What somebody has chosen so far on the way to a reinstall.
 
 A draft lives in the session: a reload, a step back or an error loses nothing of it. It holds what was typed, right or
-wrong; `check` says what it means.
+wrong; `checked.check` says what it means. What is secret in it is sealed, and never on a page again.
 """
 
 import base64
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 from django.http import QueryDict
-from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
-from accounts.models import SSHKey
-from deploy.actions import InstallRequest
-from deploy.context import storage_plan
-from images.models import Image
-from metadata.documents import MOST_USER_DATA, check_user_data
-from metadata.errors import MetadataRefused
-from metadata.hostnames import check_hostname
-from servers.facts import Facts
-from servers.models import Server
-from servers.storage.draw import Drawing, drawing
-from servers.storage.layout import NAMED, Layout, default_layout
-from servers.storage.refusal import StorageRefused
-from servers.storage.sizes import GIB, human
+from accounts.sealing import SealBroken, seal, unseal
+from accounts.secret import Secret
+from images.store import public_source
+from metadata.documents import MOST_USER_DATA
+
+OWN = "own"
+"""In place of an image's number: the one that the customer brings."""
+CUSTOM = "custom"
+"""The name of the layout that somebody writes."""
+LONGEST_CHECKSUM = 200
+HIDDEN = "…"
+"""Stands on a page for what is secret in an address."""
+LONGEST_TYPED = 100_000
+"""Characters of a text field that are kept; what is longer than any field may be is refused anyway."""
 
 
 class Section(StrEnum):
@@ -47,50 +44,98 @@ class Section(StrEnum):
         return order[min(order.index(self) + 1, len(order) - 1)]
 
 
-SWAPS: Mapping[str, int] = {"0": 0, "1": GIB, "4": 4 * GIB, "8": 8 * GIB}
-"""The sizes of swap that are offered, by the word in the form."""
+@dataclass(frozen=True, slots=True)
+class OwnDraft:
+    """An image that the customer brings, as it was typed. The address may hold a signature: `url` is sealed too."""
 
-LAYOUT_WORDS: Mapping[str, tuple[str, str]] = {
-    "raid1": ("RAID1", "Everything is kept twice: either disk may die, and the server still boots."),
-    "plain": ("One disk, no RAID", "All of the first disk. When it dies, what is on it is gone."),
-}
-"""What the named layouts are called, and what they mean."""
+    url: str = ""
+    headers: str = ""
+    checksum: str = ""
+    format: str = ""
+    flavour: str = ""
+
+    def taken(self, post: QueryDict) -> "OwnDraft":
+        """The same with what the form says; no headers keep those that were typed before."""
+        url, headers = post.get("own_url", "").strip()[:LONGEST_TYPED], _text(post, "own_headers")[:LONGEST_TYPED]
+        kept = "" if post.get("own_no_headers") else self.headers
+        return OwnDraft(
+            # the address as it is shown is the one that is kept, whatever is hidden in it
+            url=self.url if url == self.shown_url else _sealed(url),
+            headers=_sealed(headers) if headers.strip() else kept,
+            checksum=post.get("own_checksum", "").strip()[:LONGEST_CHECKSUM],
+            format=post.get("own_format", "")[:20],
+            flavour=post.get("own_flavour", "")[:40],
+        )
+
+    @property
+    def shown_url(self) -> str:
+        """The address as it may be on a page: with `…` in place of what may be secret in it."""
+        url = opened(self.url).reveal()
+        try:
+            shown = public_source(url)
+        except ValueError:  # nothing that can be taken apart
+            return HIDDEN
+        return shown if shown == url else f"{shown}{HIDDEN}"
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What was chosen and typed so far; `done` are the sections that were confirmed."""
+    """What was chosen and typed so far; `done` are the sections that were confirmed.
+
+    `custom` is the text of a layout, None as long as nobody has written one; `custom_before` what it was before
+    somebody began anew. `passphrase` and the values of `secret_answers` are sealed.
+    """
 
     image: str = ""
+    own: OwnDraft = field(default_factory=lambda: OwnDraft())
+    hook: str = ""
     layout: str = ""
     swap: str = "0"
+    use: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    custom: str | None = None
+    custom_before: str = ""
+    encrypt: bool = False
+    passphrase_by: str = "us"
+    passphrase: str = ""
+    secure_erase: bool = False
     hostname: str = ""
     keys: tuple[str, ...] = ()
     key_line: str = ""
     key_name: str = ""
+    answers: Mapping[str, str] = field(default_factory=dict)
+    secret_answers: Mapping[str, str] = field(default_factory=dict)
     user_data: bytes = b""
     user_data_file: str = ""
     done: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The draft as the session keeps it."""
-        return {
-            "image": self.image, "layout": self.layout, "swap": self.swap, "keep": list(self.keep),
-            "hostname": self.hostname, "keys": list(self.keys), "key_line": self.key_line, "key_name": self.key_name,
-            "user_data": base64.b64encode(self.user_data).decode(), "user_data_file": self.user_data_file,
-            "done": list(self.done),
-        }  # fmt: skip
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        lists = {name: list(value) for name, value in plain.items() if isinstance(value, tuple)}
+        return {**plain, **lists, "own": asdict(self.own), "user_data": base64.b64encode(self.user_data).decode()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Draft":
-        """The draft out of the session."""
-        lists = {name: tuple(data[name]) for name in ("keep", "keys", "done")}
-        return cls(**{**data, **lists, "user_data": base64.b64decode(data["user_data"])})
+        """The draft out of the session; one of another release may lack a field, or have one more."""
+        known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        own = OwnDraft(**data.get("own", {}))
+        return cls(**{**known, **lists, "own": own, "user_data": base64.b64decode(data["user_data"])})
 
     def confirmed(self, section: Section) -> "Draft":
         """The draft with the section done."""
         return replace(self, done=tuple(dict.fromkeys((*self.done, section.value))))
+
+    @property
+    def given_passphrase(self) -> Secret:
+        """The passphrase that was typed; empty when none was, or when we are to make one."""
+        return opened(self.passphrase) if self.passphrase_by == "me" else Secret("")
+
+    @property
+    def answers_given(self) -> dict[str, str]:
+        """All answers to the image's questions, the secret ones opened."""
+        return {**self.answers, **{name: opened(token).reveal() for name, token in self.secret_answers.items()}}
 
     @property
     def user_data_text(self) -> str | None:
@@ -104,35 +149,63 @@ class Draft:
         return None if "\r" in text or "\0" in text else text
 
 
-def first_draft(server: Server, keys: Sequence[SSHKey], images: Sequence[Image]) -> Draft:
-    """What to offer at first: as the last install was, else what suits the machine."""
-    last = server.installs.order_by("-created_at").first()
-    named = {name for name, _ in last.ssh_keys} if last else set()
-    chosen = [key for key in keys if key.name in named] or (list(keys) if len(keys) == 1 else [])
-    image = last.image_id if last and any(one.pk == last.image_id for one in images) else None
-    if image is None and len(images) == 1:
-        image = images[0].pk
-    return Draft(
-        image=str(image or ""),
-        layout=default_layout(server.facts()).name,
-        hostname=server.name,
-        keys=tuple(str(key.pk) for key in chosen),
-    )
+def _sealed(text: str) -> str:
+    return seal(Secret(text)) if text else ""
+
+
+def opened(token: str) -> Secret:
+    """What is sealed in a draft; nothing where the keys were changed since: then it has to be typed again."""
+    try:
+        return unseal(token) if token else Secret("")
+    except SealBroken:
+        return Secret("")
 
 
 def take(draft: Draft, section: Section, post: QueryDict, files: MultiValueDict[str, Any]) -> Draft:
     """The draft with what the open section's form says; other sections keep what they have."""
     if section is Section.IMAGE:
-        return replace(draft, image=post.get("image", "")[:20])
+        own = draft.own.taken(post) if "own_url" in post else draft.own
+        return replace(draft, image=post.get("image", "")[:20], own=own)
     if section is Section.DISKS:
-        return replace(
-            draft, layout=post.get("layout", "")[:20], swap=post.get("swap", "0")[:4], keep=tuple(post.getlist("keep"))
-        )
+        return _with_disks(draft, post)
     if section is Section.ACCESS:
         hostname, line, name = (post.get(field, "").strip() for field in ("hostname", "key_line", "key_name"))
         draft = replace(draft, keys=tuple(post.getlist("keys")), hostname=hostname, key_line=line, key_name=name)
-        return _with_user_data(draft, post, files)
+        draft = replace(draft, hook=_text(post, "hook")[:LONGEST_TYPED])
+        return _with_user_data(_with_answers(draft, post), post, files)
     return draft
+
+
+def _with_disks(draft: Draft, post: QueryDict) -> Draft:
+    """The layout, the disks for it, and how they are encrypted and wiped."""
+    disks = [choice.partition(":") for choice in post.getlist("disk")]
+    typed = post.get("passphrase", "")[:LONGEST_TYPED]
+    return replace(
+        draft,
+        layout=post.get("layout", "")[:20],
+        swap=post.get("swap", "0")[:4],
+        use=tuple(name for what, _, name in disks if what == "use"),
+        keep=tuple(name for what, _, name in disks if what == "keep"),
+        custom=_text(post, "custom")[:LONGEST_TYPED] if "custom" in post else draft.custom,
+        encrypt=bool(post.get("encrypt")),
+        passphrase_by="me" if post.get("passphrase_by") == "me" else "us",
+        # an empty field keeps what was typed before: it is not put into the page again
+        passphrase=_sealed(typed) or draft.passphrase,
+        secure_erase=bool(post.get("secure_erase")),
+    )
+
+
+def _with_answers(draft: Draft, post: QueryDict) -> Draft:
+    """The answers to the image's questions: fields named `input-` and the question's name, secret ones `secret-`."""
+    # of two fields with one name, as a check box has behind its hidden field, the last counts
+    sent = {name: post.get(name, "")[:LONGEST_TYPED] for name in post}
+    plain = {name.removeprefix("input-"): value for name, value in sent.items() if name.startswith("input-")}
+    typed = {
+        name.removeprefix("secret-"): value for name, value in sent.items() if name.startswith("secret-") and value
+    }
+    kept = {name: token for name, token in draft.secret_answers.items() if name not in post.getlist("forget")}
+    sealed = {name: _sealed(value) for name, value in typed.items()}
+    return replace(draft, answers={**draft.answers, **plain}, secret_answers={**kept, **sealed})
 
 
 def _with_user_data(draft: Draft, post: QueryDict, files: MultiValueDict[str, Any]) -> Draft:
@@ -141,127 +214,12 @@ def _with_user_data(draft: Draft, post: QueryDict, files: MultiValueDict[str, An
         # One byte more than fits is enough to refuse it; the message has the true size from `check`.
         data = upload.read() if upload.size <= 16 * MOST_USER_DATA else b"\0" * upload.size
         return replace(draft, user_data=data, user_data_file=(upload.name or "a file")[:100])
-    typed = post.get("user_data", "").replace("\r\n", "\n")
+    typed = _text(post, "user_data")
     if draft.user_data_text is None and post.get("user_data_keep") and not typed:
         return draft
     return replace(draft, user_data=typed.encode(errors="surrogatepass"), user_data_file="")
 
 
-@dataclass(frozen=True, slots=True)
-class LayoutChoice:
-    """A layout that is offered: drawn where this server can have it, with the reason where it cannot."""
-
-    name: str
-    title: str
-    note: str
-    layout: Layout | None = None
-    drawing: Drawing | None = None
-    summary: str = ""
-    notes: tuple[str, ...] = ()
-    why: str = ""
-    fix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What a draft means: the rows that it names, and what is wrong with it, by the field's name."""
-
-    image: Image | None = None
-    layouts: tuple[LayoutChoice, ...] = ()
-    layout: LayoutChoice | None = None
-    hostname: str = ""
-    keys: tuple[SSHKey, ...] = ()
-    errors: Mapping[Section, Mapping[str, str]] = field(default_factory=dict)
-
-    def is_good(self, section: Section) -> bool:
-        """Whether nothing is wrong in a section."""
-        return not self.errors.get(section)
-
-    def request(self, server: Server, draft: Draft) -> InstallRequest:
-        """What is asked for, once all sections are good."""
-        assert self.image and self.layout and self.layout.layout
-        return InstallRequest(server, self.image, self.layout.layout, self.hostname, self.keys, draft.user_data)
-
-
-def check(draft: Draft, server: Server, images: Sequence[Image], keys: Sequence[SSHKey]) -> Checked:
-    """What the draft means for this server, of these images and keys; writes nothing."""
-    facts = server.facts()
-    image = next((one for one in images if str(one.pk) == draft.image), None)
-    layouts = tuple(_choice(name, draft, facts, image) for name in LAYOUT_WORDS)
-    layout = next((one for one in layouts if one.name == draft.layout), None)
-    chosen = tuple(key for key in keys if str(key.pk) in draft.keys)
-    hostname, access = _check_access(draft, chosen)
-    return Checked(
-        image, layouts, layout, hostname, chosen,
-        {Section.IMAGE: _check_image(image), Section.DISKS: _check_layout(layout), Section.ACCESS: access},
-    )  # fmt: skip
-
-
-def _check_image(image: Image | None) -> dict[str, str]:
-    if image is None:
-        return {"image": "Choose the image that is to be installed."}
-    if is_over(image):
-        return {"image": f"{image.name} has reached its end of life. Choose a newer version."}
-    return {}
-
-
-def is_over(image: Image) -> bool:
-    """Whether nobody mends the image's distribution any more."""
-    return bool(image.end_of_life and image.end_of_life < timezone.now().date())
-
-
-def _check_layout(choice: LayoutChoice | None) -> dict[str, str]:
-    if choice is None:
-        return {"layout": "Choose how the disks are laid out."}
-    return {"layout": f"{choice.why} {choice.fix}"} if choice.why else {}
-
-
-def _check_access(draft: Draft, keys: Sequence[SSHKey]) -> tuple[str, dict[str, str]]:
-    errors: dict[str, str] = {}
-    hostname = draft.hostname
-    try:
-        hostname = check_hostname(draft.hostname)
-    except MetadataRefused as refused:
-        errors["hostname"] = str(refused)
-    if not keys:
-        errors["keys"] = "Choose at least one SSH key: without it nobody could log in."
-    try:
-        check_user_data(draft.user_data)
-    except MetadataRefused as refused:
-        errors["user_data"] = str(refused)
-    return hostname, errors
-
-
-def _choice(name: str, draft: Draft, facts: Facts, image: Image | None) -> LayoutChoice:
-    """A named layout on this machine, with the draft's swap and kept disks."""
-    title, note = LAYOUT_WORDS[name]
-    default = default_layout(facts)
-    wanted = {"swap": SWAPS.get(draft.swap, 0), "keep": draft.keep}
-    if default.name == name and not draft.keep:
-        wanted["disks"] = default.disks
-    try:
-        layout = NAMED[name](**wanted)
-        # The image may not be chosen yet: then the plan is that of the smallest one.
-        plan = storage_plan(layout, facts, image or Image(flavour="debian-12", root_bytes=1), UUID(int=0))
-    except StorageRefused as refused:
-        return LayoutChoice(name, title, note, why=refused.why, fix=refused.fix)
-    return LayoutChoice(name, title, note, layout, drawing(plan), ", ".join(plan.summary()), plan.notes)
-
-
-def reviewed(checked: Checked, server: Server, draft: Draft) -> str:
-    """A digest of everything that the review has shown: what is confirmed is what was seen, in whatever window."""
-    seen = [
-        draft.to_json() | {"done": [], "key_line": "", "key_name": ""},
-        checked.image.sha256 if checked.image else "",
-        [key.fingerprint for key in checked.keys],
-        [disk.path + disk.identity + str(disk.size) for disk in server.facts().disks],
-    ]
-    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
-
-
-def user_data_words(draft: Draft) -> str:
-    """The user data in a few words; empty when there is none."""
-    if not draft.user_data:
-        return ""
-    source = f" from {draft.user_data_file}" if draft.user_data_file else ""
-    return f"{human(len(draft.user_data))} of user data{source}"
+def _text(post: QueryDict, name: str) -> str:
+    """A text field as it was typed: a browser sends its line ends as CR LF."""
+    return post.get(name, "").replace("\r\n", "\n")

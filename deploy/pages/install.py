@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from deploy import logs, reading
+from deploy.actions import may_see_passphrase
 from deploy.logs import LineKind
 from deploy.models import Install, LogChunk
 from deploy.reading import Extract
@@ -37,6 +38,7 @@ def install_page(request: HttpRequest, uuid: UUID) -> HttpResponse:
     step, attempt, line = _asked_for(request, view)
     context = {
         "view": view,
+        "passphrase": view.can_show_passphrase and may_see_passphrase(install, person(request)),
         "selected": step,
         "opened": attempt,
         "extracts": _extracts(view, step, attempt, line),

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from deploy.context import is_licensed
+from deploy.context import steps_of
 from deploy.events import Event, State, Status, StepProgress, StepState, fold
 from deploy.models import Install
-from deploy.steps import POINT_OF_NO_RETURN, steps_for
+from deploy.steps import POINT_OF_NO_RETURN
 
 
 def state_of(install: Install, history: Sequence[Event]) -> State:
@@ -21,7 +21,7 @@ def _as_archived(install: Install) -> State:
     if outcome.get("wiped"):
         progress[POINT_OF_NO_RETURN] = StepProgress(StepState.DONE, attempt=1)
     return State(
-        status=Status(install.status), steps=steps_for(licensed=is_licensed(install.image)), step=install.step,
+        status=Status(install.status), steps=steps_of(install.image), step=install.step,
         progress=progress, failure=install.last_failure, started_at=install.started_at, ended_at=install.ended_at,
         seq=install.last_seq, digest=install.digest,
     )  # fmt: skip

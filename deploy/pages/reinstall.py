@@ -9,21 +9,28 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import urlencode
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.forms import SSHKeyForm
 from accounts.models import SSHKey
 from deploy import actions
 from deploy.actions import Preview, Refused
+from deploy.context import unseen_image
 from deploy.events import LIVE
 from deploy.models import Install
+from deploy.passphrase import SHORTEST
+from images.flavours import FLAVOURS
+from images.formats import choices
 from images.models import Image, ImageState
 from metadata.documents import MOST_USER_DATA
 from servers.access import servers_of
 from servers.models import Server
 
 from . import person
-from .draft import SWAPS, Checked, Draft, Section, check, first_draft, reviewed, take, user_data_words
+from .checked import Checked, check, first_draft, is_over, reviewed, user_data_words
+from .draft import CUSTOM, OWN, Draft, Section, take
+from .layouts import SWAPS, LayoutChoice, beginning, custom, erase_words, text_of
 
 
 @dataclass(slots=True)
@@ -59,6 +66,16 @@ class Desk:
         """What the draft means now."""
         return check(self.draft, self.server, self.images, self.keys)
 
+    def custom(self) -> LayoutChoice:
+        """The layout that is being written."""
+        return custom(self.draft, self.server.facts(), self.image())
+
+    def image(self) -> Image | None:
+        """The image that is chosen, as plans want it: in place of one's own, that of its flavour."""
+        if self.draft.image == OWN:
+            return unseen_image(self.draft.own.flavour)
+        return next((one for one in self.images if str(one.pk) == self.draft.image), None)
+
     def running(self) -> Install | None:
         """The install that keeps the server busy."""
         return self.server.installs.filter(status__in=LIVE).first()
@@ -87,9 +104,31 @@ def reinstall(request: HttpRequest, name: str) -> HttpResponse:
         return _erase(desk)
     if button == "add-key":
         return _add_key(desk) or desk.go(Section.ACCESS)
+    if button.startswith("begin:"):
+        return _begin(desk, button.removeprefix("begin:"))
     if (other := _section(button)) is not None:
         return desk.go(other)
     return _next(desk, section)
+
+
+@login_required
+@never_cache
+@require_POST
+def custom_layout(request: HttpRequest, name: str) -> HttpResponse:
+    """The layout as it is being written: its drawing and notes, or what is wrong with it and where. Keeps the draft."""
+    desk = Desk.of(request, name)
+    desk.draft = take(desk.draft, Section.DISKS, request.POST, request.FILES)
+    desk.save()
+    return render(request, "deploy/_custom_drawing.html", {"choice": desk.custom()})
+
+
+def _begin(desk: Desk, name: str) -> HttpResponse:
+    """Puts a named layout into the text to go on from, or `back` what was there before; what is there is kept too."""
+    draft = desk.draft
+    text = draft.custom_before if name == "back" else beginning(name, draft, desk.server.facts(), desk.image())
+    before = draft.custom if draft.custom and draft.custom.strip() != text.strip() else draft.custom_before
+    desk.draft = replace(draft, layout=CUSTOM, custom=text, custom_before=before)
+    return desk.go(Section.DISKS)
 
 
 def _section(name: str) -> Section | None:
@@ -112,6 +151,8 @@ def _next(desk: Desk, section: Section) -> HttpResponse:
     """On to the next section, when all is well in this one; else it stays open and says what is wrong."""
     if section is Section.ACCESS and desk.draft.key_line and (refused := _add_key(desk)):
         return refused
+    # what is secret in it is not on the page: what is wrong is kept too
+    desk.save()
     if not desk.checked().is_good(section):
         return _page(desk, section, show_errors=True)
     desk.draft = desk.draft.confirmed(section)
@@ -193,9 +234,16 @@ def _page(
         "running": running,
         "preview": preview,
         "reviewed": reviewed(checked, desk.server, desk.draft),
-        "images": desk.images,
+        "images": [one for one in desk.images if not is_over(one)],
+        "over": [one for one in desk.images if is_over(one)],
+        "formats": choices(),
+        "flavours": sorted(FLAVOURS.values(), key=lambda one: one.title),
         "keys": desk.keys,
         "disks": desk.server.facts().disks,
+        "custom_text": text_of(desk.draft, desk.server.facts(), desk.image()),
+        "questions": checked.questions(desk.draft),
+        "erase_words": erase_words(desk.server.facts()),
+        "shortest_passphrase": SHORTEST,
         "swaps": SWAPS,
         "user_data_words": user_data_words(desk.draft),
         "most_user_data": MOST_USER_DATA,

@@ -18,7 +18,7 @@ from servers.access import servers_of
 from servers.models import Server
 from servers.storage.draw import Drawing, drawing, drawing_of
 
-PAGE = 100
+PAGE = 50
 
 
 @login_required

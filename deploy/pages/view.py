@@ -8,16 +8,20 @@ from django.conf import settings
 from django.utils import timezone
 
 from deploy import actions, reading, timeline
-from deploy.context import is_licensed
+from deploy.context import steps_of
 from deploy.events import MOST_FAILED_ATTEMPTS, Event, Failure, Kind, State, Status, StepState
 from deploy.limits import Place
 from deploy.models import Install
-from deploy.steps import INTO_RESCUE, STEPS, steps_for
+from deploy.steps import INTO_RESCUE, STEPS
 from deploy.timeline import Attempt, Hold, StepRow, Usual
+from images.formats import Format
+from images.mirrors import publication_of
+from images.own import is_own
 from servers.storage.draw import Drawing, drawing
 
 from . import chronicle, line
 from .past import state_of
+from .readback import ReadBack, read_back
 from .whereabouts import after_a_cancel, whereabouts
 
 NEARLY_WORN_OUT = 5
@@ -114,6 +118,12 @@ class InstallView:
         row = self.row(self.current)
         return row if row and row.is_open and not STEPS[row.name].cancellable else None
 
+    @property
+    def can_show_passphrase(self) -> bool:
+        """Whether the passphrase of its disks waits to be shown, to those whose it is."""
+        kept = not (self.status is Status.SUCCEEDED and self.state.passphrase_is_known)
+        return bool(self.state.passphrase) and not self.state.passphrase_shown and kept
+
     # How often it has failed
 
     @property
@@ -144,8 +154,9 @@ class InstallView:
     @property
     def server_now(self) -> str:
         """The state that the server is in, as far as the history tells."""
-        left = next((event.data.get("left") for event in reversed(self.history) if event.kind is Kind.CANCELLED), "")
-        if self.status is Status.CANCELLED and left:
+        ends = (event for event in reversed(self.history) if event.kind in (Kind.CANCELLED, Kind.STEP_FAILED))
+        left = next((event.data.get("left") for event in ends), "")
+        if self.status in (Status.CANCELLED, Status.FAILED) and left:
             return f"{self.install.server.name} was left {left}."
         return whereabouts(self.state, self.history).value.now.format(self.install.server.name)
 
@@ -203,6 +214,24 @@ class InstallView:
         return drawing(self.install.plan())
 
     @property
+    def read_back(self) -> ReadBack | None:
+        """What was read back from the disks before the reboot, and from the new system after it."""
+        return read_back(self.state)
+
+    @property
+    def copied(self) -> str:
+        """How the image came onto the disks; empty before it did."""
+        image, copy = self.install.image, self.state.of("copy")
+        if not self.state.is_done("copy") or copy.started_at is None:
+            return ""
+        if is_own(image):
+            return f"fetched by the server from {image.own.shown_url}, then copied file by file"
+        publication = publication_of(image)
+        if publication and publication.ended_at and publication.ended_at < copy.started_at:
+            return f"as one stream{f' from {self.install.mirror}' if self.install.mirror else ''}"
+        return "unpacked from a tarball" if image.format == Format.TAR else "file by file, with rsync"
+
+    @property
     def login(self) -> str:
         """The command that logs in; empty before it is verified."""
         verified = self.state.result("verify")
@@ -237,8 +266,8 @@ def view_of(install: Install, *, for_ops: bool = False) -> InstallView:
     history = install.history()
     state, usual = state_of(install, history), reading.usual_for(install)
     attempts = timeline.attempts_of(history)
-    steps = state.steps or steps_for(licensed=is_licensed(install.image))
-    rows = tuple(_row(name, state, attempts.get(name, ()), usual) for name in steps)
+    steps = state.steps or steps_of(install.image)
+    rows = tuple(_row(install, name, state, attempts.get(name, ()), usual) for name in steps)
     current = timeline.current_step(state) or rows[0].name
     place, later = line.place_of(install), _later(install)
     return InstallView(install, state, tuple(history), rows, current, usual, place, later, for_ops)
@@ -251,12 +280,13 @@ def _later(install: Install) -> Install | None:
     return newest.only("uuid", "status", "created_at").order_by("-pk").first()
 
 
-def _row(name: str, state: State, attempts: tuple[Attempt, ...], usual: Usual) -> StepRow:
+def _row(install: Install, name: str, state: State, attempts: tuple[Attempt, ...], usual: Usual) -> StepRow:
     step, progress = STEPS[name], state.of(name)
     called = progress.state is StepState.WAITING and bool(attempts) and attempts[-1].state is StepState.RUNNING
     stopped = progress.state is StepState.FAILED and bool(attempts) and attempts[-1].failure is None
+    limit = step.time_for(install.plan()) if step.longer else step.timeout
     return StepRow(
         name, step.title, StepState.RUNNING if called else progress.state, attempts,
-        tries=progress.tries, most=step.retries + 1, limit=step.timeout * settings.LANDFALL_PATIENCE,
+        tries=progress.tries, most=step.retries + 1, limit=limit * settings.LANDFALL_PATIENCE,
         usual=usual.steps.get(name), stopped=stopped,
     )  # fmt: skip

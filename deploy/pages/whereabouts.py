@@ -69,7 +69,8 @@ def whereabouts(state: State, history: Iterable[Event]) -> Whereabouts:
     """Where the server is, as far as the history tells: what it was last started from, and which steps were done."""
     booted = ""
     for event in history:
-        if event.kind is Kind.POWER_CYCLING:
+        # a server that is sent back to what it had is there once that is done: its BMC may refuse
+        if event.kind is (Kind.POWER_CYCLED if event.data.get("back") else Kind.POWER_CYCLING):
             booted = event.data.get("target", "network")
     if state.status is Status.SUCCEEDED:
         return Whereabouts.INSTALLED

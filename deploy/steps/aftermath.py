@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from accounts.secret import Secret
+from servers.storage import render
 from servers.storage.plan import Plan
 from servers.storage.render import md_uuid
 
@@ -16,7 +18,7 @@ def read_aftermath(ctx: Context) -> Iterator[Command]:
     """The new system's journal and cloud-init's logs, then GRUB's and the initramfs' state. Nothing is changed, and
     nothing that is missing ends it: what could not be read is a finding, too.
     """
-    yield from _mount(ctx.plan)
+    yield from _mount(ctx.plan, ctx.disk_passphrase)
     yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--list-boots")
     yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--unit=landfall-phone-home", f"--lines={LINES}")
     yield _look("journalctl", "--directory", JOURNAL, "--no-pager", "--boot", f"--lines={LINES}")
@@ -36,7 +38,7 @@ def read_aftermath(ctx: Context) -> Iterator[Command]:
     yield _look("umount", "--recursive", TARGET)
 
 
-def _mount(plan: Plan) -> Iterator[Command]:
+def _mount(plan: Plan, passphrase: Secret) -> Iterator[Command]:
     """The plan's file systems, read-only; their journals are replayed, as the system itself would do it."""
     for array in plan.arrays:
         # The rescue system's own mdadm.conf lets nothing come alive by itself; --run: a mirror's half will do.
@@ -45,6 +47,8 @@ def _mount(plan: Plan) -> Iterator[Command]:
     if plan.arrays:
         yield _look("cat", "/proc/mdstat")
         yield _look("udevadm", "settle", "--timeout=30")
+    for call in render.reopen(plan, passphrase):
+        yield run(*call.argv, stdin=call.stdin, may_fail=True)
     yield _look("lsblk", "--output", "NAME,SIZE,TYPE,FSTYPE,LABEL,UUID")
     for filesystem in plan.mounts:
         where = TARGET + filesystem.mount.rstrip("/")

@@ -44,7 +44,7 @@ def _checksums(ctx: Context) -> str:
 CONFIG_DRIVE = Step(
     "config-drive",
     title="Config drive",
-    timeout=timedelta(minutes=2),
+    timeout=timedelta(minutes=5),
     retries=2,
     after_crash="config-drive",
     cancellable=False,

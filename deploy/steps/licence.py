@@ -1,23 +1,56 @@
-"""Step 10: registration with the vendor, where the image needs it."""
+"""Step 9: registration with the vendor, where the image needs it; and what gives the seat back at the next wipe.
 
+Before the system is made bootable, as a package that it lacks may come from the vendor's own repositories.
+"""
+
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
 from accounts.secret import Secret
 
 from ..commands import Command, in_chroot, run, write_file
-from ..step import TARGET, Context, Control, Done, Outcome, Step
+from ..step import RUN, TARGET, Context, Control, Done, Outcome, Seat, Step
+from .bootable.surroundings import surroundings
 
 _KEY = "/run/landfall-activation-key"
-# Registered once: a second attempt finds the consumer identity of the first and takes no second seat. The key comes
-# from a file in RAM: the arguments of a program can be read by all.
+# Registered once: a second attempt finds the consumer identity of the first, and takes no second seat. The key comes
+# from a file in RAM and is told to the program inside its own process, as its arguments could be read by all. That is
+# possible because subscription-manager is a Python program: its first line says of which Python.
 _REGISTER = f"""\
 set -eu
 if subscription-manager identity >/dev/null 2>&1; then
     echo "registered already"
-else
-    subscription-manager register --org="$1" --name="$2" --activationkey="$(cat {_KEY})"
+    exit 0
 fi
+program=$(command -v subscription-manager)
+read -r first <"$program"
+${{first#??}} - "$program" "$1" "$2" <<'PYTHON'
+import runpy, sys
+program, organisation, name = sys.argv[1:]
+key = open("{_KEY}").read().strip()
+sys.argv = [program, "register", "--org=" + organisation, "--name=" + name, "--activationkey=" + key]
+runpy.run_path(program, run_name="__main__")
+PYTHON
+"""
+# Whatever was told of the key to a log is not to be read in the installed system.
+_FORGET = f"""\
+set -eu
+found=$(grep -rlF -f "$1{_KEY}" "$1/var/log" "$1/etc/rhsm" 2>/dev/null) || true
+for file in $found; do
+    : >"$file"
+    echo "emptied $file, which held the activation key"
+done
+rm -f "$1{_KEY}"
+"""
+_IDENTITY = """\
+set -eu
+chroot "$1" subscription-manager identity
+setting() { sed -n "s/^ *$2 *= *//p" "$1/etc/rhsm/rhsm.conf" | head -n 1; }
+echo "service: https://$(setting "$1" hostname):$(setting "$1" port)$(setting "$1" prefix)"
+cat "$1/etc/pki/consumer/cert.pem" "$1/etc/pki/consumer/key.pem"
+echo "authority:"
+cat "$1"/etc/rhsm/ca/*.pem
 """
 
 
@@ -26,19 +59,31 @@ def licence(ctx: Context) -> Iterator[Command]:
     registration = ctx.registration
     if registration is None:
         return
-    # The vendor's service has a name: the chroot needs a resolver, and /run is where a resolv.conf may point to.
-    yield run("sh", "-c", f"cp --dereference --remove-destination /etc/resolv.conf {TARGET}/etc/resolv.conf")
+    yield from surroundings()
     yield write_file(f"{TARGET}{_KEY}", Secret(registration.activation_key.reveal()), mode=0o600)
     yield in_chroot(TARGET, "sh", "-c", _REGISTER, "register", registration.organisation, ctx.hostname)
-    yield run("rm", f"{TARGET}{_KEY}")
-    yield run("chroot", TARGET, "subscription-manager", "identity", result=True)
+    yield run("sh", "-c", _FORGET, "forget", TARGET)
+    yield run("sh", "-c", _IDENTITY, "identity", TARGET, result=True)
 
 
 def register(control: Control) -> Outcome:
-    """Registered; the consumer identity is kept, to give the seat back one day."""
-    identity = control.run_job(result=True).decode(errors="replace")
-    lines = (line.partition(":") for line in identity.splitlines())
-    return Done({name.strip().lower().replace(" ", "_"): value.strip() for name, _, value in lines if value.strip()})
+    """Registered; what identifies the system is kept, to give the seat back one day."""
+    said, _, authority = control.run_job(result=True).decode(errors="replace").partition("authority:\n")
+    identity = {
+        name.strip().lower().replace(" ", "_"): value.strip()
+        for name, _, value in (line.partition(":") for line in _BLOCK.sub("", said).splitlines())
+        if value.strip()
+    }
+    service, consumer = identity.pop("service", ""), identity.get("system_identity", "")
+    credentials = "".join(_BLOCK.findall(said))
+    if re.fullmatch(r"[0-9A-Za-z-]{1,64}", consumer) and credentials:
+        control.keep_seat(Seat(consumer, service, Secret(credentials), authority))
+    else:
+        control.say("The system's identity cannot be read: its seat must be given back by hand one day.")
+    return Done(identity)
+
+
+_BLOCK = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n?", re.DOTALL)
 
 
 LICENCE = Step(
@@ -51,3 +96,49 @@ LICENCE = Step(
     perform=register,
     commands=licence,
 )
+
+# Each line that it prints is an identity and what the service answered: 410, it was given back before.
+_GIVE_BACK = """\
+folder=$1
+shift
+while [ $# -gt 0 ]; do
+    status=$(curl --silent --show-error --max-time 30 --cert "$folder/$2.pem" --cacert "$folder/$2.authority.pem" \\
+        --request DELETE --output /dev/null --write-out '%{http_code}' "$1/consumers/$2")
+    echo "seat $2: the licence service answered $status" >&2
+    echo "$2 $status"
+    shift 2
+done
+rm -rf "$folder"
+"""
+_BACK = frozenset({"200", "204", "404", "410"})
+
+
+def give_back(ctx: Context) -> Iterator[Command]:
+    """The seats of the server's earlier systems given back by the vendor's service; no reason not to go on if not."""
+    seats = ctx.seats()
+    if not seats:
+        return
+    folder = f"{RUN}/seats"
+    words: list[str] = []
+    for seat in seats:
+        yield write_file(f"{folder}/{seat.identity}.pem", seat.credentials, mode=0o600)
+        yield write_file(f"{folder}/{seat.identity}.authority.pem", seat.authority)
+        words += [seat.service, seat.identity]
+    yield run("sh", "-c", _GIVE_BACK, "give-back", folder, *words, result=True, may_fail=True)
+
+
+def note_seats(control: Control, answers: bytes) -> dict[str, list[str]]:
+    """What became of the seats, by what `give_back` printed; those that are not back are said, and tried once more."""
+    answered = dict(line.split() for line in answers.decode(errors="replace").splitlines() if len(line.split()) == 2)
+    outcome: dict[str, list[str]] = {"seats_given_back": [], "seats_still_taken": []}
+    for seat in control.context.seats():
+        if answered.get(seat.identity) in _BACK:
+            control.seat_is_back(seat.identity)
+            outcome["seats_given_back"].append(seat.identity)
+            continue
+        outcome["seats_still_taken"].append(seat.identity)
+        control.say(
+            f"The licence seat of the earlier system {seat.identity} could not be given back. It is tried again at the "
+            "next wipe of this server; or remove the system by hand at the vendor's."
+        )
+    return {name: those for name, those in outcome.items() if those}

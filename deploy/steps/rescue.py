@@ -16,13 +16,12 @@ from ..transport import fingerprint
 def rescue(control: Control) -> Outcome:
     """The server, booted from the network into the rescue system, has called.
 
-    When it does not call in half of the time it is restarted once more, and told to boot from the network for good:
-    some BMCs forget a boot order that is meant for one start. An attempt that finds the server in its rescue system
-    already, because an earlier one was not the last, takes it as it is.
+    When it does not call in half of the time it is switched off and on, and told to boot from the network for good:
+    some BMCs forget a boot order that is meant for one start, and some firmware hangs until it has no power. An attempt
+    that finds the server in its rescue system already, because an earlier one was not the last, takes it as it is.
     """
     state = control.state
     attempt = state.of(RESCUE.name)
-    assert attempt.started_at  # the engine starts an attempt before it performs it
     cycles = [seq for seq in state.cycling if seq > attempt.started_seq]
     if not cycles and state.rescue and control.still_in_rescue():
         control.say("The rescue system that has called before still answers.")
@@ -30,12 +29,13 @@ def rescue(control: Control) -> Outcome:
     if cycles and state.rescue and state.rescue.seq > cycles[0]:
         control.say(f"The rescue system has called. Its SSH host key is {fingerprint(state.rescue.host_keys[0])}.")
         return _called(state.rescue)
-    halfway = attempt.started_at + (control.deadline - attempt.started_at) / 2
+    began = control.after(timedelta(0))
+    halfway = began + (control.deadline - began) / 2
     if not cycles:
         control.boot_into_rescue()
         control.power_cycle(Target.NETWORK)
     elif len(cycles) == 1 and halfway <= control.now < control.deadline and not control.hands:
-        control.say("The rescue system has not called: once more, with the network as the boot device for good.")
+        control.say("The rescue system has not called: off and on, with the network as the boot device for good.")
         control.power_cycle(Target.NETWORK, persistent=True)
         cycles.append(state.seq)
     if control.hands:
@@ -87,7 +87,7 @@ def inspect(control: Control) -> Outcome:
 INSPECT = Step(
     "inspect",
     title="Inspect",
-    timeout=timedelta(minutes=3),
+    timeout=timedelta(minutes=5),
     retries=2,
     after_crash="inspect",
     cancellable=True,

@@ -12,11 +12,13 @@ from accounts.templatetags.landfall import LOOKS, duration, icon
 from deploy import logs
 from deploy.events import Blame
 from deploy.logs import Line, LineKind
-from deploy.pages.draft import Checked, Draft, Section
-from deploy.pages.draft import is_over as has_ended
+from deploy.pages.checked import Checked
+from deploy.pages.draft import Draft, Section
 from deploy.reading import UNSHOWN, Chunk, Extract, Found
 from deploy.steps import STEPS
 from deploy.timeline import Attempt, StepRow
+from images.flavours import FLAVOURS
+from images.life import Life, life
 from images.models import Image
 
 register = template.Library()
@@ -129,9 +131,15 @@ def plainly(text: str) -> str:
 
 
 @register.filter
-def is_over(image: Image) -> bool:
-    """Whether nobody mends the image's distribution any more."""
-    return has_ended(image)
+def is_ending(image: Image) -> bool:
+    """Whether the end of the image's life is near enough for a warning."""
+    return life(image.end_of_life, timezone.now().date()) is Life.SOON
+
+
+@register.filter
+def is_untested(flavour: str) -> bool:
+    """Whether no machine of the lab was installed with the flavour: its commands alone were tested."""
+    return not (flavour in FLAVOURS and FLAVOURS[flavour].tested_here)
 
 
 @register.simple_tag
@@ -141,6 +149,12 @@ def section_state(open: str, name: str, draft: Draft, checked: Checked) -> str:
         return "open"
     section = Section(name)
     return "done" if name in draft.done and checked.is_good(section) else "later"
+
+
+@register.filter
+def at(values: Mapping[str, str], key: str) -> str:
+    """What stands at a key that a template has in a variable; empty when nothing does."""
+    return values.get(key, "")
 
 
 # --- logs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -24,8 +25,13 @@ HERE = Path(__file__).parent
 
 
 def key(chosen: Recipe) -> str:
-    """The content key of an image: its own files and the code that builds it."""
-    return content_key([*HERE.glob("*.py"), *recipe_files(chosen.folder)], HERE)
+    """The content key of an image: its own files, the code that builds it, and what that is called with.
+
+    What is changed of one image's recipe lets nobody build the others anew.
+    """
+    files = content_key([HERE / "build.py", *recipe_files(chosen.folder)], HERE)
+    called_with = recipe.mmdebstrap(chosen, Path("files"), Path("output")), recipe.partition_table()
+    return hashlib.sha256(repr((files, chosen, called_with)).encode()).hexdigest()[:16]
 
 
 def ensure(name: str, progress: Progress) -> Path:

@@ -19,53 +19,65 @@ TOOLS = {
 }
 
 
+# What all of them have: a server that can start from any layout and either firmware, and be configured by cloud-init.
+COMMON = (
+    # both firmware's GRUB, as modules and tools alone: grub-pc and grub-efi-amd64 exclude each other,
+    # and a bare-metal installer has no network to fetch the right one
+    "linux-image-amd64", "initramfs-tools", "zstd", "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common",
+    "efibootmgr", "dosfstools", "mdadm", "lvm2", "cryptsetup-initramfs", "gdisk", "fdisk",
+    "e2fsprogs", "xfsprogs", "btrfs-progs",
+    # cloud-init renders network_data.json through netplan to systemd-networkd, as in Debian's own cloud images
+    "cloud-init", "netplan.io", "iproute2",
+    # without locales cloud-init ends in status 'error'
+    "locales", "openssh-server", "sudo", "systemd-sysv", "dbus", "libpam-systemd", "udev", "kmod",
+    "python3", "curl", "ca-certificates", "procps", "iputils-ping", "less", "nano", "tzdata",
+)  # fmt: skip
+
+# what a server without screen, sound and radio does not miss, and a copy over a slow link notices
+EXCLUDED = (
+    "/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*",
+    *(
+        f"{modules}/*/kernel/{part}/*"
+        # Debian 13's kernel packages bring /usr/lib/modules, the older ones /lib/modules
+        for modules in ("/lib/modules", "/usr/lib/modules")
+        for part in (
+            "sound", "drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/bluetooth",
+            "drivers/staging", "drivers/iio", "drivers/comedi", "drivers/infiniband", "drivers/isdn",
+            "drivers/nfc", "drivers/net/can", "drivers/net/hamradio", "drivers/input/touchscreen",
+            "net/bluetooth", "net/mac80211", "net/nfc",
+        )
+    ),
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One image: which Debian, which packages, what is left out, how large its root file system is."""
+    """One image: which Debian, what it needs beyond `COMMON`, how large its root file system is."""
 
     name: str
     suite: str
-    packages: tuple[str, ...]
-    excluded: tuple[str, ...]
-    root_size: int
+    version: str
+    extra_packages: tuple[str, ...] = ()
+    root_size: int = 1536 * MIB
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """All that is installed, and what that depends on."""
+        return (*COMMON, *self.extra_packages)
 
     @property
     def folder(self) -> Path:
-        """Where the recipe's own files are: `tree`, `customize.sh`."""
-        return Path(__file__).parent / self.name
+        """Where the files are that go into every image: `tree`, `customize.sh`."""
+        return Path(__file__).parent / "debian"
 
 
-DEBIAN_12 = Recipe(
-    name="debian-12",
-    suite="bookworm",
-    packages=(
-        # both firmware's GRUB, as modules and tools alone: grub-pc and grub-efi-amd64 exclude each other,
-        # and a bare-metal installer has no network to fetch the right one
-        "linux-image-amd64", "initramfs-tools", "zstd", "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common",
-        "efibootmgr", "dosfstools", "mdadm", "lvm2", "gdisk", "fdisk", "e2fsprogs", "xfsprogs",
-        # cloud-init renders network_data.json through netplan to systemd-networkd, as in Debian's own cloud images
-        "cloud-init", "netplan.io", "systemd-resolved", "iproute2",
-        # without locales cloud-init ends in status 'error'
-        "locales", "openssh-server", "sudo", "systemd-sysv", "dbus", "libpam-systemd", "udev", "kmod",
-        "python3", "curl", "ca-certificates", "procps", "iputils-ping", "less", "nano", "tzdata",
-    ),
-    # what a server without screen, sound and radio does not miss, and a copy over a slow link notices
-    excluded=(
-        "/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*",
-        *(
-            f"/lib/modules/*/kernel/{part}/*"
-            for part in (
-                "sound", "drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/bluetooth",
-                "drivers/staging", "drivers/iio", "drivers/comedi", "drivers/infiniband", "drivers/isdn",
-                "drivers/nfc", "drivers/net/can", "drivers/net/hamradio", "drivers/input/touchscreen",
-                "net/bluetooth", "net/mac80211", "net/nfc",
-            )
-        ),
-    ),
-    root_size=1536 * MIB,
-)  # fmt: skip
+# Its cloud-init wants ifupdown, and prefers that to netplan; a DHCP client is for ifupdown no more than a suggestion.
+DEBIAN_11 = Recipe("debian-11", suite="bullseye", version="11", extra_packages=("ifupdown", "isc-dhcp-client"))
+# Until Debian 12 systemd itself brought resolved.
+DEBIAN_12 = Recipe("debian-12", suite="bookworm", version="12", extra_packages=("systemd-resolved",))
+DEBIAN_13 = Recipe("debian-13", suite="trixie", version="13", extra_packages=("systemd-resolved",))
 
-RECIPES = {recipe.name: recipe for recipe in (DEBIAN_12,)}
+RECIPES = {recipe.name: recipe for recipe in (DEBIAN_11, DEBIAN_12, DEBIAN_13)}
 
 
 def mmdebstrap(recipe: Recipe, extra_files: Path, output: Path) -> list[str]:
@@ -79,7 +91,7 @@ def mmdebstrap(recipe: Recipe, extra_files: Path, output: Path) -> list[str]:
         "--variant=minbase",
         "--format=null",
         f"--include={','.join(recipe.packages)}",
-        *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
         f"--customize-hook=tar-in {extra_files} /",
         '--customize-hook=chroot "$1" /landfall-customize && rm "$1/landfall-customize"',
         f"--customize-hook={pack_script(recipe)}",

@@ -1,13 +1,18 @@
 """What differs between distributions, as data: how each one is made bootable.
 
-A flavour names packages, paths and tools; the steps in `deploy.steps` turn them into commands. Pure: values only.
+A flavour names packages, paths and tools; the steps in `deploy.steps` turn them into commands. Pure: values only. A new
+version of a distribution is a `replace` of the one before it; docs/flavours.md is written from here.
 """
 
-from .debian import DEBIAN_12
-from .flavour import EFI_LOADER, BlsStyle, Flavour, Grub, Initramfs, LicenceTool
-from .rhel import RHEL_7, RHEL_8
+from .arch import ARCH
+from .debian import DEBIANS
+from .drivers import CRYPT_DRIVERS
+from .flavour import EFI_LOADER, EfiLoader, Flavour, Grub, Initramfs, LicenceTool
+from .packages import Need, PackageTool
+from .redhat import ALMAS, FEDORAS, RHELS, ROCKYS
+from .suse import LEAP_15
 
-FLAVOURS = {flavour.name: flavour for flavour in (DEBIAN_12, RHEL_7, RHEL_8)}
+FLAVOURS = {flavour.name: flavour for flavour in (*DEBIANS, *RHELS, *ROCKYS, *ALMAS, LEAP_15, *FEDORAS, ARCH)}
 """Every flavour by its name."""
 
 
@@ -24,13 +29,16 @@ def flavour(name: str) -> Flavour:
 
 
 __all__ = [
+    "CRYPT_DRIVERS",
     "EFI_LOADER",
     "FLAVOURS",
-    "BlsStyle",
+    "EfiLoader",
     "Flavour",
     "Grub",
     "Initramfs",
     "LicenceTool",
+    "Need",
+    "PackageTool",
     "UnknownFlavour",
     "flavour",
 ]

@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--pace", type=Pace.of, default=Pace(), help='JSON: {"command": 0.2, "firmware": [3, 6], ...}')
     result.add_argument("--slower", type=float, default=1.0, help="how many times as long everything takes")
+    result.add_argument("--faithful", type=int, default=0, help="on so many servers bash itself runs the jobs")
     result.add_argument("--register", action="store_true", help="also into the inventory that DATABASE_URL names")
     return result
 
@@ -36,7 +37,9 @@ async def live(options: argparse.Namespace) -> None:
     chosen = specs(options.servers, options.network or free_network())
     folder = Path(tempfile.mkdtemp(prefix="landfall-simulation-"))
     pace = options.pace.slower(options.slower)
-    simulation = Simulation(options.landfall, chosen, folder, port=options.port, pace=pace, seed=options.seed)
+    simulation = Simulation(
+        options.landfall, chosen, folder, port=options.port, pace=pace, seed=options.seed, faithful=options.faithful
+    )
     await simulation.start()
     try:
         if options.register:

@@ -19,6 +19,7 @@ from deploy.jobs import ROOT
 from .jobs import Asked, Channel, JobRecord, Machine, Question, understood
 from .plays import PRELUDE, Framed, NotOurs, Play, framed
 
+NOTHING = b"\n"
 WATCH = 0.05
 """Seconds between two looks at what a job has executed."""
 
@@ -29,6 +30,7 @@ class RealJobs:
     def __init__(self, root: Path, machine: Machine, boot: int) -> None:
         self._root, self._machine, self._boot = root, machine, boot
         self._records: dict[str, JobRecord] = {}
+        self._scripts: dict[str, bytes] = {}
         self._tasks: dict[Channel | str, asyncio.Task[None]] = {}
 
     def ask(self, command: str, stdin: bytes, channel: Channel) -> None:
@@ -37,10 +39,13 @@ class RealJobs:
             self._machine.complain(f"was asked for a command that the simulation does not know: {command[:200]}")
             channel.exit(127)
             return
-        if question.asked is Asked.START:
+        if question.asked is Asked.START and len(stdin) == question.number:
             stdin = self._harmless(question, stdin)
+            command = f"{command.removesuffix(str(question.number))}{len(stdin)}"
+        elif question.asked is Asked.START:
+            stdin = NOTHING  # whatever the shell makes of half a script, it is not to be one that wipes disks
         elif question.asked is Asked.FOLLOW and question.folder in self._records:
-            self._records[question.folder].follows.append(question.offset)
+            self._records[question.folder].follows.append(question.number)
         elif question.asked is Asked.KILL and question.folder in self._records:
             self._records[question.folder].killed = self._records[question.folder].status is None
         self._tasks[channel] = asyncio.create_task(self._shell(command, stdin, channel))
@@ -82,7 +87,7 @@ class RealJobs:
         """The job's script with each command replaced by one that prints, and says that it was executed."""
         if record := self._records.get(question.folder):
             record.starts += 1
-            return stdin
+            return self._scripts[question.folder]
         try:
             commands = framed(stdin.decode())
         except NotOurs as error:
@@ -93,7 +98,9 @@ class RealJobs:
         record = self._records[question.folder] = JobRecord.of(question.folder, self._boot, commands)
         self._machine.remember(record)
         self._tasks[question.folder] = asyncio.create_task(self._watch(question.folder, folder, record))
-        return (PRELUDE + "".join(self._frame(one, folder) for one in commands)).encode()
+        made = (PRELUDE + "".join(self._frame(one, folder) for one in commands)).encode()
+        self._scripts[question.folder] = made
+        return made
 
     def _frame(self, command: Framed, folder: Path) -> str:
         grace = "may-fail" if command.may_fail else "must"

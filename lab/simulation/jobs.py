@@ -95,19 +95,22 @@ VOCABULARY = _vocabulary()
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A command of the protocol: what is asked of which job; `offset` is where following begins."""
+    """A command of the protocol: what is asked of which job.
+
+    `number` is the byte at which following begins, or how many bytes a script has that is to be started.
+    """
 
     asked: Asked
     folder: str
-    offset: int = 0
+    number: int = 0
 
 
 def understood(command: str) -> Question | None:
     """What the command asks; None when it is not of the protocol."""
     for beginning, asked in VOCABULARY.items():
         if command.startswith(beginning):
-            folder, *offset = shlex.split(command[len(beginning) :])
-            return Question(asked, folder, int(offset[0]) if offset else 0)
+            folder, *number = shlex.split(command[len(beginning) :])
+            return Question(asked, folder, int(number[0]) if number else 0)
     return None
 
 
@@ -208,8 +211,10 @@ class ScriptedJobs:
             case Asked.EXISTS:
                 channel.exit(0 if folder.exists() else 1)
             case Asked.START:
-                self._start(question.folder, folder, stdin)
-                channel.exit(0)
+                whole = len(stdin) == question.number
+                if whole:
+                    self._start(question.folder, folder, stdin)
+                channel.exit(0 if whole else 1)
             case Asked.FOLLOW:
                 self._follow(question, folder, channel)
             case Asked.RESULT:
@@ -260,9 +265,9 @@ class ScriptedJobs:
             channel.write_stderr(b"cat: pid: No such file or directory\n")
             channel.exit(LOST)
             return
-        job.record.follows.append(question.offset)
+        job.record.follows.append(question.number)
         with (folder / "log").open("rb") as log:
-            log.seek(question.offset)
+            log.seek(question.number)
             if data := log.read():
                 channel.write(data)
         if job.is_running:

@@ -22,7 +22,10 @@ CONTROL = "/control/servers"
 
 
 class Simulation:
-    """Servers that are off until Landfall (or an order) switches them on; `url` is Landfall's, as machines see it."""
+    """Servers that are off until Landfall (or an order) switches them on; `url` is Landfall's, as machines see it.
+
+    On the first `faithful` of them jobs are processes of bash, by the text that Landfall sends.
+    """
 
     def __init__(
         self,
@@ -33,15 +36,15 @@ class Simulation:
         port: int = 0,
         pace: Pace | None = None,
         seed: int = 0,
-        faithful: bool = False,
+        faithful: int = 0,
     ) -> None:
         self.folder = folder
         self.servers = {
             spec.name: SimulatedServer(
                 spec, url.rstrip("/"), folder / spec.name, pace or Pace(), random.Random(f"{seed} {spec.name}"),
-                faithful,
+                number < faithful,
             )
-            for spec in specs
+            for number, spec in enumerate(specs)
         }  # fmt: skip
         self._port = port
         self._bmc = Bmc(self.servers)
@@ -127,15 +130,21 @@ def running(simulation: Simulation) -> Iterator[Remote]:
         thread.join(30)
 
 
+_claims: list[socket.socket] = []
+"""One address of each network that this process has taken, bound for as long as the process lives."""
+
+
 def free_network() -> int:
-    """The second number of a network in 127.0.0.0/8 on which no other simulation has its servers now."""
+    """The second number of a network in 127.0.0.0/8 that no other simulation has, nor gets while this process lives."""
     numbers = list(range(64, 250))
     random.SystemRandom().shuffle(numbers)
     for number in numbers:
-        with socket.socket() as probe:
-            try:
-                probe.bind((f"127.{number}.255.254", SSH_PORT))
-            except OSError:
-                continue
-            return number
+        claim = socket.socket()
+        try:
+            claim.bind((f"127.{number}.255.254", SSH_PORT))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return number
     raise OSError("every loopback network is in use")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import asyncssh
@@ -137,11 +138,18 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         self._stdin += data
 
     def eof_received(self) -> bool:
-        if self._on_eof:
-            self._on_eof()
+        self._end_of_input()
         return True
 
+    def _end_of_input(self) -> None:
+        if on_eof := self._on_eof:
+            self._on_eof = None
+            on_eof()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        # As sshd does it: the command reads the end of what has come, and goes on.
+        with contextlib.suppress(OSError):
+            self._end_of_input()
         if self._channel:
             self._jobs.forget(_Reply(self._channel))
 

@@ -95,5 +95,8 @@ class PowerDriver(Protocol):
     def power_off(self) -> None:
         """Takes the power away, without asking the operating system; done at once when it is off."""
 
-    def reset(self) -> None:
-        """Restarts the machine the hard way; switches it on when it is off."""
+    def reset(self, cold: bool = False) -> None:
+        """Restarts the machine the hard way; switches it on when it is off.
+
+        `cold` takes its power away in between: what hangs in a card or in the firmware comes round by nothing less.
+        """

@@ -25,5 +25,5 @@ class Manual:
     def power_off(self) -> None:
         """Left to whoever does it by hand."""
 
-    def reset(self) -> None:
+    def reset(self, cold: bool = False) -> None:
         """Left to whoever does it by hand."""

@@ -95,10 +95,10 @@ class Redfish:
         with self._system() as system:
             self._switch(system, _OFF, PowerState.OFF)
 
-    def reset(self) -> None:
-        """Restarts the machine; switches it on when it is off."""
+    def reset(self, cold: bool = False) -> None:
+        """Restarts the machine; switches it on when it is off. `cold`: switches it off and on."""
         with self._system() as system:
-            restart = _first_allowed(system, _RESTART)
+            restart = None if cold else _first_allowed(system, _RESTART)
             if _state(system) is PowerState.OFF:
                 self._switch(system, _ON, PowerState.ON)
             elif restart:

@@ -1,8 +1,10 @@
 """Disks as a drawing: numbers and words for one horizontal bar per disk, which a template turns into SVG.
 
 Everything is in units of which the largest disk is 1000 wide. Bars are to scale within the server, segments within
-their bar, except that nothing becomes too narrow to be seen. The members of an array share `tie`, 1 and up, which is
-their colour; 0 is no array. `table` gives the same as rows, for those who do not see the drawing.
+their bar, except that nothing becomes too narrow to be seen. What belongs together (the members of an array, the
+volumes of a group, an encrypted container) shares `tie`, 1 and up, which is its colour; 0 is a mere partition. A
+partition that carries a volume group is drawn as the volumes in it. `table` gives the same as rows, for those who do
+not see the drawing.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from enum import Enum
 from typing import Final
 
 from servers.facts import Disk, Facts
-from servers.storage.plan import CONFIG_DRIVE_LABEL, Array, KeptDisk, Partition, PartitionType, Plan, PlannedDisk
+from servers.storage.plan import (
+    CONFIG_DRIVE_LABEL,
+    KeptDisk,
+    Partition,
+    PartitionType,
+    Plan,
+    PlannedDisk,
+    Tower,
+)
 from servers.storage.sizes import MIB, human, human_disk
 
 FULL_WIDTH: Final = 1000
@@ -42,7 +52,10 @@ class SegmentKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of a disk. `label` is what stands in it, `mount` is empty where nothing is mounted."""
+    """A piece of a disk. `label` is what stands in it, `mount` is empty where nothing is mounted.
+
+    `array` is what it belongs to, in words: `RAID1 system, encrypted, volume group system`.
+    """
 
     kind: SegmentKind
     label: str
@@ -53,6 +66,7 @@ class Segment:
     fstype: str = ""
     array: str = ""
     tie: int = 0
+    encrypted: bool = False
     x: int = 0
     width: int = 0
 
@@ -74,7 +88,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """All disks of a server. `arrays` are the names behind the ties, in their order."""
+    """All disks of a server. `arrays` are the names behind the ties: arrays, volume groups and containers, in order."""
 
     bars: tuple[Bar, ...]
     arrays: tuple[str, ...] = ()
@@ -97,10 +111,11 @@ class Row:
 
 def drawing(plan: Plan) -> Drawing:
     """The disks as they will be: those that are laid out, then those that are kept."""
-    ties = {array.path: number for number, array in enumerate(plan.arrays, start=1)}
+    tied = [tower for tower in plan.towers if tower.title]
+    ties = {member: number for number, tower in enumerate(tied, start=1) for member in tower.members}
     planned = [_bar(disk, _planned_segments(disk, plan, ties)) for disk in plan.disks]
     kept = [_bar(disk, [_kept_segment(disk)]) for disk in plan.kept]
-    return Drawing(_to_scale([*planned, *kept]), tuple(f"{array.level.title} {array.name}" for array in plan.arrays))
+    return Drawing(_to_scale([*planned, *kept]), tuple(tower.title for tower in tied))
 
 
 def drawing_of(facts: Facts, keep: Iterable[str] = ()) -> Drawing:
@@ -148,30 +163,59 @@ def _planned_segments(disk: PlannedDisk, plan: Plan, ties: Mapping[str, int]) ->
     for one in disk.partitions:
         if one.start - behind > _SLACK:
             segments.append(_free(one.start - behind))
-        segments.append(_planned_segment(one, plan, ties))
+        segments += _partition_segments(one, plan, ties)
         behind = one.end
     if disk.size - behind > _SLACK:
         segments.append(_free(disk.size - behind))
     return segments
 
 
-def _planned_segment(partition: Partition, plan: Plan, ties: Mapping[str, int]) -> Segment:
-    array = next((one for one in plan.arrays if partition.path in one.members), None)
-    device = array.path if array else partition.path
-    bare = Segment(
-        kind=SegmentKind.OTHER,
-        label=partition.name,
-        size=partition.size,
-        # of an array, what it gives; md keeps some MiB for itself
-        human=human(array.size if array else partition.size),
-        path=partition.path,
-        array=_array_title(array),
-        tie=ties.get(device, 0),
-    )
+def _partition_segments(partition: Partition, plan: Plan, ties: Mapping[str, int]) -> list[Segment]:
+    """A partition as one segment, or as one for each of the volumes in it and for what they leave."""
+    tower = next(one for one in plan.towers if partition.path in one.members)
+    tie = ties.get(partition.path, 0)
+    if tower.group is None:
+        return [_planned_segment(partition, tower, plan, tie)]
+    group = tower.group
+    volumes = [(one.path, one.size) for one in plan.volumes if one.group == group.name]
+    left = group.size - sum(size for _path, size in volumes)
+    segments = []
+    behind = drawn = 0
+    for path, size in [*volumes, *([("", left)] if left else [])]:
+        behind += size
+        share = partition.size * behind // group.size - drawn
+        drawn += share
+        bare = _bare(partition, tower, tie, share, size)
+        segments.append(_on(path, bare, plan) if path else replace(bare, kind=SegmentKind.FREE, label="free for LVM"))
+    return segments
+
+
+def _planned_segment(partition: Partition, tower: Tower, plan: Plan, tie: int) -> Segment:
+    # of an array, what it gives; md keeps some MiB for itself
+    holds = tower.container.size if tower.container else tower.array.size if tower.array else partition.size
+    bare = _bare(partition, tower, tie, partition.size, holds)
     if partition.type is PartitionType.BIOS_BOOT:
         return replace(bare, kind=SegmentKind.BOOT, label="BIOS boot")
     if partition.path == plan.config_drive.partition:
         return replace(bare, kind=SegmentKind.CONFIG_DRIVE, label="config drive", fstype=plan.config_drive.kind.value)
+    return _on(tower.top, bare, plan)
+
+
+def _bare(partition: Partition, tower: Tower, tie: int, size: int, holds: int) -> Segment:
+    return Segment(
+        kind=SegmentKind.OTHER,
+        label=partition.name,
+        size=size,
+        human=human(holds),
+        path=partition.path,
+        array=tower.title,
+        tie=tie,
+        encrypted=tower.container is not None,
+    )
+
+
+def _on(device: str, bare: Segment, plan: Plan) -> Segment:
+    """The segment with what is on the device."""
     for esp in plan.esps:
         if esp.device == device:
             return replace(bare, kind=SegmentKind.BOOT, label="ESP", mount=esp.mount, fstype=esp.type.value)
@@ -180,10 +224,6 @@ def _planned_segment(partition: Partition, plan: Plan, ties: Mapping[str, int]) 
             kind = SegmentKind.FILESYSTEM
             return replace(bare, kind=kind, label=one.mount, mount=one.mount, fstype=one.type.value)
     return replace(bare, kind=SegmentKind.SWAP, label="swap", fstype="swap")
-
-
-def _array_title(array: Array | None) -> str:
-    return f"{array.level.title} {array.name}" if array else ""
 
 
 def _seen_segments(disk: Disk) -> list[Segment]:

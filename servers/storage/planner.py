@@ -2,281 +2,183 @@
 
 Arithmetic alone: the same layout, facts, image and seed give the same plan, to the last UUID. That is why the plan that
 was approved can be compared with the one that is carried out, and why fstab is known before a file system is made.
+
+In the order in which it goes: `selection` sorts the disks, `mending` brings the layout to what they allow, `volumes`
+says what gets partitions, `sizing` how large they become, `partitioning` where they lie, `stack` what is on them.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Final
 from uuid import UUID, uuid5
 
 from servers.facts import Disk, Facts, Firmware
-from servers.storage import plan as planned
-from servers.storage.layout import FsType, Layout, Rest
+from servers.storage.layout import Filesystem as WantedFilesystem
+from servers.storage.layout import FsType, Layout
+from servers.storage.mending import mend
+from servers.storage.needs import ImageNeeds, check_image
+from servers.storage.partitioning import CONFIG_DRIVE_SIZE_4K, ESP_SIZE, frame, lay_out, planned_disk
 from servers.storage.plan import (
-    CONFIG_DRIVE_LABEL,
-    Array,
+    PATIENT,
     ConfigDrive,
     ConfigDriveKind,
+    Filesystem,
     KeptDisk,
-    Partition,
     PartitionType,
     Plan,
     PlannedDisk,
     Swap,
 )
 from servers.storage.refusal import PlanImpossible
-from servers.storage.selection import Selection, choose
-from servers.storage.sizes import MIB, align_down, align_up, human
+from servers.storage.selection import array_names, choose
+from servers.storage.sizes import human, human_disk
 from servers.storage.sizing import Volume, fit
+from servers.storage.stack import Place, Stack, build
+from servers.storage.volumes import LARGEST_VFAT, cap_swap, wanted_volumes
 
-ESP_SIZE: Final = 512 * MIB
-BIOS_BOOT_SIZE: Final = MIB
-CONFIG_DRIVE_SIZE: Final = MIB
-# vfat on 4,096-byte blocks spends whole blocks on every file and folder, and those blocks are eight times larger
-CONFIG_DRIVE_SIZE_4K: Final = 4 * MIB
-# Fixed, so that the size of an array is known before it is made; mdadm by itself would reserve 1 to 128 MiB,
-# depending on its version and the size of the disks. Superblock and bitmap need well under 1 MiB of it.
-ARRAY_DATA_OFFSET: Final = 8 * MIB
-SMALLEST_VOLUME: Final = 64 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class ImageNeeds:
-    """What an image asks of a plan: room for its root, and file systems and RAID that its own tools can handle.
-
-    `ext4_features` is what mke2fs must be told. The default switches off what the rescue system's mke2fs 1.47 adds and
-    GRUB 2.06 and older e2fsck cannot read; a flavour older than that switches off more.
-    """
-
-    root_bytes: int
-    filesystems: frozenset[str] = frozenset({"ext4"})
-    raid: bool = True
-    ext4_features: tuple[str, ...] = field(default=("^metadata_csum_seed", "^orphan_file"))
-
-    @property
-    def root_floor(self) -> int:
-        """The smallest root that the image can live in: its files, what ext4 takes for itself, a new initramfs."""
-        return align_up(self.root_bytes + self.root_bytes // 8 + 256 * MIB)
+__all__ = ["ESP_SIZE", "ImageNeeds", "plan"]
 
 
 def plan(layout: Layout, facts: Facts, image: ImageNeeds, seed: UUID) -> Plan:
     """What to do to the disks of the machine; PlanImpossible when it cannot be done, with the reason and the way out.
 
-    What was mended (a level lowered, a size changed) is in the plan's notes.
+    What was mended (a level lowered, a size changed, a /boot added) is in the plan's notes.
     """
     chosen = choose(layout, facts)
-    _check_image(chosen.layout, image)
-    volumes, grown = _volumes(chosen, image)
-    boot_disks = volumes[0].on
-    frames = tuple(_frame(disk, facts.firmware, index in boot_disks, chosen) for index, disk in enumerate(chosen.used))
-    sizes, shrunk = fit(volumes, [frame.capacity for frame in frames])
-    disks = tuple(_lay_out(index, frame, volumes, sizes, seed) for index, frame in enumerate(frames))
-    devices = tuple(_place(volume, size, disks, seed) for volume, size in zip(volumes, sizes, strict=True))
-    empty = tuple(_planned(disk, (), seed) for disk in chosen.spare)
+    mended = mend(layout, chosen.groups, image)
+    check_image(mended.layout, image)
+    wanted = wanted_volumes(mended.layout, chosen.groups, image)
+    boots = sorted(next(one for one in wanted.volumes if _holds(one, "/boot") or _holds(one, "/")).on)
+    frames = tuple(
+        frame(disk, facts.firmware, boots=index in boots, first=wanted.disks[0])
+        for index, disk in enumerate(wanted.disks)
+    )
+    capacities = [one.capacity for one in frames]
+    volumes, capped = cap_swap(wanted.volumes, capacities)
+    members = fit(volumes, capacities)
+    disks = tuple(lay_out(index, one, volumes, members, seed) for index, one in enumerate(frames))
+    root = next(one for one in volumes if _holds(one, "/"))
+    names = _array_names(volumes, chosen.kept)
+    stacks = tuple(
+        build(volume, member, disks, seed, array_name=name, lost_is_fine=_outlived(volume, root))
+        for volume, member, name in zip(volumes, members, names, strict=True)
+    )
+    spare = tuple(disk for disk in chosen.chosen if disk not in wanted.disks)
     return Plan(
         firmware=facts.firmware,
-        disks=(*disks, *empty),
+        disks=(*disks, *(planned_disk(disk, (), seed) for disk in spare)),
         kept=tuple(KeptDisk(d.path, d.size, d.model, d.serial, d.wwn, d in chosen.asked) for d in chosen.kept),
-        arrays=tuple(device for device in devices if isinstance(device, Array)),
-        filesystems=_filesystems(chosen.layout, image, volumes, sizes, devices, seed),
-        swaps=_swaps(volumes, sizes, devices, seed),
-        esps=_esps([disks[index] for index in boot_disks], seed),
+        arrays=tuple(one.array for one in stacks if one.array),
+        filesystems=_filesystems(mended.layout, image, stacks, root, seed),
+        swaps=_swaps(stacks, seed),
+        esps=_esps([disks[index] for index in boots], seed),
         config_drive=_config_drive(disks[0]),
-        notes=(*chosen.notes, *grown, *shrunk, *_config_drive_note(disks[0])),
-        boot_group=tuple(disks[index].path for index in boot_disks),
-    )
+        notes=(
+            *mended.notes, *_spare_notes(spare, len(wanted.disks)), *wanted.notes, *capped, *_shrunk_notes(stacks),
+            *_frail_notes(volumes, root), *_name_notes(stacks), *_block_notes(disks, boots, facts.firmware),
+            *_first_disk_notes(facts, [disks[index].path for index in boots], chosen.kept),
+        ),
+        boot_group=tuple(disks[index].path for index in boots),
+        containers=tuple(one.container for one in stacks if one.container),
+        volume_groups=tuple(one.group for one in stacks if one.group),
+        volumes=tuple(volume for one in stacks for volume in one.volumes),
+        secure_erase=layout.secure_erase,
+    )  # fmt: skip
 
 
-def _check_image(layout: Layout, image: ImageNeeds) -> None:
-    """PlanImpossible when the installed system could not start from such a layout."""
-    for one in layout.filesystems:
-        if one.type.value not in image.filesystems:
-            raise PlanImpossible(
-                f"{one.mount} is to be {one.type.value}, which this image cannot mount.",
-                f"Choose one of {', '.join(sorted(image.filesystems))} for it.",
-            )
-        if one.raid and not image.raid:
-            raise PlanImpossible(
-                f"{one.mount} is to lie on {one.raid.title}, and this image has no mdadm.",
-                "Choose the layout plain, or an image with mdadm.",
-            )
+# What a system does not come up without, wherever it lies
+_VITAL: Final = ("/", "/boot", "/usr", "/var", "swap")
 
 
-def _volumes(chosen: Selection, image: ImageNeeds) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
-    """The file systems, root first, and the swap as volumes; and a note where the root had to grow."""
-    layout, everywhere = chosen.layout, tuple(range(len(chosen.used)))
-    ordered = (layout.root, *(one for one in layout.filesystems if one.mount != "/"))
-    names = _names([one.mount for one in ordered])
-    volumes = [
-        Volume(
-            name=name,
-            title=one.mount,
-            wanted=one.size,
-            floor=image.root_floor if one.mount == "/" else SMALLEST_VOLUME,
-            raid=one.raid,
-            on=everywhere if one.raid else everywhere[:1],
-            overhead=ARRAY_DATA_OFFSET if one.raid else 0,
-        )
-        for name, one in zip(names, ordered, strict=True)
-    ]
-    if layout.swap:
-        root = volumes[0]
-        volumes.append(replace(root, name="swap", title="swap", wanted=layout.swap, floor=SMALLEST_VOLUME))
-    wanted = layout.root.size
-    if isinstance(wanted, Rest) or wanted >= image.root_floor:
-        return tuple(volumes), ()
-    volumes[0] = replace(volumes[0], wanted=image.root_floor)
-    return tuple(volumes), (f"/ grown from {human(wanted)} to {human(image.root_floor)}: the image needs that much.",)
+def _holds(volume: Volume, title: str) -> bool:
+    return any(one.title == title for one in volume.parts)
 
 
-def _names(mounts: Sequence[str]) -> list[str]:
-    """A short name of its own for each mount point: `root`, `home`, `var-lib`; `swap` stays free for the swap."""
-    names = ["swap"]
-    for mount in mounts:
-        name = re.sub(r"[^a-z0-9]+", "-", mount.lower()).strip("-")[:12] or "root"
-        # mdadm takes a name of digits for the number of the device
-        name = f"fs-{name}" if name.isdigit() else name
-        base, count = name, 1
-        while name in names:
-            count += 1
-            name = f"{base}-{count}"
-        names.append(name)
-    return names[1:]
+def _redundant(volume: Volume) -> bool:
+    return volume.raid is not None and volume.raid.redundant
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """A disk with what must be on it whatever the layout: room at the front to start from, config drive at the end."""
-
-    disk: Disk
-    boot: tuple[PartitionType, int, str] | None
-    first: int
-    end: int
-    config_drive: int
-
-    @property
-    def capacity(self) -> int:
-        """What is left for volumes. Every disk gives up room for the config drive, so that mirrors are equal."""
-        return self.end - self.first
+def _frail(volume: Volume, root: Volume) -> bool:
+    """Whether the system survives a disk that the volume does not survive."""
+    return _redundant(root) and not _redundant(volume)
 
 
-def _frame(disk: Disk, firmware: Firmware, boots: bool, chosen: Selection) -> _Frame:
-    if firmware is Firmware.UEFI:
-        boot = (PartitionType.ESP, ESP_SIZE, "esp")
-    else:
-        boot = (PartitionType.BIOS_BOOT, BIOS_BOOT_SIZE, "bios-boot")
-    drive = CONFIG_DRIVE_SIZE if chosen.used[0].logical_block == 512 else CONFIG_DRIVE_SIZE_4K
-    return _Frame(
-        disk=disk,
-        boot=boot if boots else None,
-        first=MIB + (boot[1] if boots else 0),
-        # the last MiB is for the backup of the partition table
-        end=align_down(disk.size) - MIB - drive,
-        config_drive=drive if disk is chosen.used[0] else 0,
-    )
-
-
-def _lay_out(index: int, frame: _Frame, volumes: Sequence[Volume], sizes: Sequence[int], seed: UUID) -> PlannedDisk:
-    """One disk with all its partitions, front to back."""
-    wanted = [frame.boot] if frame.boot else []
-    for volume, size in zip(volumes, sizes, strict=True):
-        if index in volume.on:
-            wanted.append((_partition_type(volume), size + volume.overhead, volume.name))
-    partitions: list[Partition] = []
-    start = MIB
-    for kind, size, name in wanted:
-        partitions.append(_partition(frame.disk, len(partitions) + 1, start, size, kind, name, seed))
-        start += size
-    if frame.config_drive:
-        number, size = len(partitions) + 1, frame.config_drive
-        kind = PartitionType.LINUX
-        partitions.append(_partition(frame.disk, number, frame.end, size, kind, CONFIG_DRIVE_LABEL, seed))
-    return _planned(frame.disk, tuple(partitions), seed)
-
-
-def _partition_type(volume: Volume) -> PartitionType:
-    if volume.raid:
-        return PartitionType.RAID
-    return PartitionType.SWAP if volume.name == "swap" else PartitionType.LINUX
-
-
-def _partition(disk: Disk, number: int, start: int, size: int, kind: PartitionType, name: str, seed: UUID) -> Partition:
-    # a name that ends in a digit (nvme0n1, mmcblk0) needs a letter between itself and the number
-    path = f"{disk.path}{'p' if disk.path[-1].isdigit() else ''}{number}"
-    return Partition(number, start, size, kind, name, path, uuid5(seed, f"partition {disk.path} {number}"))
-
-
-def _planned(disk: Disk, partitions: tuple[Partition, ...], seed: UUID) -> PlannedDisk:
-    table = uuid5(seed, f"table {disk.path}")
-    return PlannedDisk(disk.path, disk.size, disk.logical_block, disk.model, disk.serial, disk.wwn, table, partitions)
-
-
-def _place(volume: Volume, size: int, disks: Sequence[PlannedDisk], seed: UUID) -> Array | str:
-    """What the volume lies on: an array over its partitions, or the path of its one partition."""
-    members = tuple(one.path for index in volume.on for one in disks[index].partitions if one.name == volume.name)
-    if volume.raid is None:
-        return members[0]
-    return Array(
-        path=f"/dev/md/{volume.name}",
-        name=volume.name,
-        level=volume.raid,
-        members=members,
-        uuid=uuid5(seed, f"array {volume.name}"),
-        size=size,
-        data_offset=volume.overhead,
-    )
-
-
-def _device(place: Array | str) -> str:
-    return place.path if isinstance(place, Array) else place
+def _outlived(volume: Volume, root: Volume) -> bool:
+    """Whether the volume is frail, and the system can do without everything in it."""
+    return _frail(volume, root) and not any(one.title in _VITAL for one in volume.parts)
 
 
 def _filesystems(
-    layout: Layout,
-    image: ImageNeeds,
-    volumes: Sequence[Volume],
-    sizes: Sequence[int],
-    places: Sequence[Array | str],
-    seed: UUID,
-) -> tuple[planned.Filesystem, ...]:
+    layout: Layout, image: ImageNeeds, stacks: Sequence[Stack], root: Volume, seed: UUID
+) -> tuple[Filesystem, ...]:
     """The file systems with the names and options by which fstab will know them, root first."""
-    types = {one.mount: one.type for one in layout.filesystems}
-    return tuple(
-        planned.Filesystem(
-            device=_device(place),
-            type=types[volume.title],
-            mount=volume.title,
-            label=volume.name,
-            uuid=str(uuid5(seed, f"filesystem {volume.name}")),
-            size=size,
-            options=("errors=remount-ro",) if volume.title == "/" else (),
-            features=image.ext4_features,
+    types = {one.mount: one for one in layout.filesystems}
+    made = [
+        _filesystem(types[place.part.title], place, image, seed, _options(types[place.part.title], stack, root))
+        for stack in stacks
+        for place in stack.places
+        if place.part.title in types
+    ]
+    return tuple(sorted(made, key=lambda one: one.mount != "/"))
+
+
+def _options(wanted: WantedFilesystem, stack: Stack, root: Volume) -> tuple[str, ...]:
+    """What fstab says of a file system."""
+    options = ["errors=remount-ro"] if wanted.mount == "/" and wanted.type is FsType.EXT4 else []
+    if _frail(stack.volume, root) and wanted.mount not in _VITAL:
+        options.append("nofail")
+    if stack.container:
+        options.append(PATIENT)
+    return tuple(options)
+
+
+def _filesystem(
+    wanted: WantedFilesystem, place: Place, image: ImageNeeds, seed: UUID, options: tuple[str, ...]
+) -> Filesystem:
+    kind, name = wanted.type, place.part.name
+    if kind is FsType.VFAT and place.size > LARGEST_VFAT:
+        raise PlanImpossible(
+            f"{wanted.mount} would be a vfat of {human(place.size)}, and vfat ends at 2 TiB.",
+            "Give it a smaller size, or another type.",
         )
-        for volume, size, place in zip(volumes, sizes, places, strict=True)
-        if volume.title in types
+    uuid = uuid5(seed, f"filesystem {name}")
+    return Filesystem(
+        device=place.device,
+        type=kind,
+        mount=wanted.mount,
+        label=_label(name, kind),
+        uuid=_vfat_serial(uuid) if kind is FsType.VFAT else str(uuid),
+        size=place.size,
+        options=options,
+        features=image.features(kind.value),
     )
 
 
-def _swaps(
-    volumes: Sequence[Volume], sizes: Sequence[int], places: Sequence[Array | str], seed: UUID
-) -> tuple[Swap, ...]:
+def _label(name: str, kind: FsType) -> str:
+    """The name, as long as the type allows, in capitals where it has no others."""
+    if kind is FsType.VFAT:
+        return name[:11].upper()
+    return name[:12] if kind is FsType.XFS else name
+
+
+def _swaps(stacks: Sequence[Stack], seed: UUID) -> tuple[Swap, ...]:
     return tuple(
-        Swap(_device(place), "swap", str(uuid5(seed, "swap")), size)
-        for volume, size, place in zip(volumes, sizes, places, strict=True)
-        if volume.name == "swap"
+        Swap(place.device, "swap", str(uuid5(seed, "swap")), place.size)
+        for stack in stacks
+        for place in stack.places
+        if place.part.name == "swap"
     )
 
 
-def _esps(disks: Sequence[PlannedDisk], seed: UUID) -> tuple[planned.Filesystem, ...]:
+def _esps(disks: Sequence[PlannedDisk], seed: UUID) -> tuple[Filesystem, ...]:
     """The ESPs of the disks that the machine can start from: /boot/efi, /boot/efi2, and so on; none under BIOS."""
     found = [one for disk in disks for one in disk.partitions if one.type is PartitionType.ESP]
     # a disk that has died must not keep the others from starting
     lost_is_fine = ("nofail",) if len(found) > 1 else ()
     return tuple(
-        planned.Filesystem(
+        Filesystem(
             device=one.path,
             type=FsType.VFAT,
             mount=f"/boot/efi{number if number > 1 else ''}",
@@ -301,9 +203,80 @@ def _config_drive(disk: PlannedDisk) -> ConfigDrive:
     return ConfigDrive(partition.path, kind, partition.size, disk.sector)
 
 
-def _config_drive_note(disk: PlannedDisk) -> tuple[str, ...]:
-    if disk.sector == 512:
+def _spare_notes(spare: Sequence[Disk], used: int) -> tuple[str, ...]:
+    uses = "one disk" if used == 1 else f"{used} disks"
+    return tuple(
+        f"{disk.path} ({human_disk(disk.size)}) is erased and left empty: this layout uses {uses}." for disk in spare
+    )
+
+
+def _shrunk_notes(stacks: Sequence[Stack]) -> tuple[str, ...]:
+    """A note on each file system, swap and volume group that is smaller than it was asked for."""
+    notes = []
+    for stack in stacks:
+        asked = stack.volume.fixed
+        short = stack.group is not None and stack.group.size < asked
+        if stack.group and short:
+            notes.append(_shrunk(stack.group.name, asked, stack.group.size, "the disks are smaller"))
+        why = f"the volume group {stack.volume.name} is no larger" if asked else "the disks are smaller"
+        notes += [
+            _shrunk(place.part.title, place.part.wanted, place.size, why)
+            for place in stack.places
+            if place.size < place.part.wanted
+        ]
+    return tuple(notes)
+
+
+def _shrunk(what: str, asked: int, got: int, why: str) -> str:
+    return f"{what} shrunk from {human(asked)} to {human(got)}: {why}."
+
+
+def _frail_notes(volumes: Sequence[Volume], root: Volume) -> tuple[str, ...]:
+    """What the system needs and loses with a disk that its root survives."""
+    return tuple(
+        f"{one.title} does not survive the loss of a disk, as / does: the server would not start without it."
+        for volume in volumes
+        for one in volume.parts
+        if _frail(volume, root) and one.title in _VITAL
+    )
+
+
+def _array_names(volumes: Sequence[Volume], kept: Sequence[Disk]) -> Iterator[str]:
+    """What the array of each volume is called: as the volume, unless an array on a disk that stays has that name."""
+    taken = array_names(kept)
+    others = taken | {one.name for one in volumes}
+    for one in volumes:
+        more = (name for number in count(2) if (name := f"{one.name}-{number}") not in others)
+        yield next(more) if one.name in taken else one.name
+
+
+def _name_notes(stacks: Sequence[Stack]) -> tuple[str, ...]:
+    return tuple(
+        f"The array of {one.volume.name} is called {one.array.name}: a disk that is kept has one called"
+        f" {one.volume.name}."
+        for one in stacks
+        if one.array and one.array.name != one.volume.name
+    )
+
+
+def _block_notes(disks: Sequence[PlannedDisk], boots: Sequence[int], firmware: Firmware) -> tuple[str, ...]:
+    notes = []
+    first = disks[0]
+    if first.sector != 512:
+        why = f"{first.path} has blocks of {first.sector} bytes, from which an ISO image cannot be mounted"
+        notes.append(f"The config drive is vfat and has {human(CONFIG_DRIVE_SIZE_4K)}: {why}.")
+    large = [disks[index].path for index in boots if disks[index].sector != 512]
+    if firmware is Firmware.BIOS and large:
+        notes.append(f"{', '.join(large)} has blocks of 4096 bytes, from which hardly any BIOS starts: UEFI would.")
+    return tuple(notes)
+
+
+def _first_disk_notes(facts: Facts, boots: Sequence[str], kept: Sequence[Disk]) -> tuple[str, ...]:
+    """Where the firmware may look on a disk that the system is not on, before it comes to those that it is on.
+
+    A BIOS starts from the first disk, whatever is there. UEFI looks for a file, which a kept disk may have too.
+    """
+    first = facts.disks[0]
+    if first.path in boots or (facts.firmware is Firmware.UEFI and not (first in kept and first.partitions)):
         return ()
-    size = human(CONFIG_DRIVE_SIZE_4K)
-    why = f"{disk.path} has blocks of {disk.sector} bytes, from which an ISO image cannot be mounted"
-    return (f"The config drive is vfat and has {size}: {why}.",)
+    return (f"The firmware has to start from {' or '.join(boots)}, not from the machine's first disk {first.path}.",)

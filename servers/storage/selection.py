@@ -2,52 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from servers.facts import Disk, Facts
 from servers.storage.layout import Layout
+from servers.storage.mending import count
 from servers.storage.refusal import PlanImpossible
 from servers.storage.sizes import MIB, human_disk
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The disks of a machine, sorted: `used` carry the layout, `spare` are erased and left empty, `kept` stay.
+    """The disks of a machine, sorted: `chosen` are erased, in `groups` by name, and `kept` stay.
 
-    `asked` are those of the kept ones that the layout names. `layout` is what can be had on the used disks.
+    `asked` are those of the kept ones that the layout names.
     """
 
-    layout: Layout
-    used: tuple[Disk, ...]
-    spare: tuple[Disk, ...]
+    groups: Mapping[str, tuple[Disk, ...]]
+    chosen: tuple[Disk, ...]
     kept: tuple[Disk, ...]
     asked: tuple[Disk, ...]
-    notes: tuple[str, ...]
 
 
 def choose(layout: Layout, facts: Facts) -> Selection:
     """The machine's disks sorted by what the layout wants of them; PlanImpossible when they cannot be."""
     asked = tuple(disk for name in layout.keep for disk in _kept(name, facts))
     free = [disk for disk in facts.disks if disk not in asked]
-    chosen = tuple(dict.fromkeys(_chosen(name, free) for name in layout.disks)) or tuple(free)
-    if not chosen:
-        raise PlanImpossible(
-            f"No disk is left to install on: {_count(facts.disks)} seen, {len(asked)} of them kept.",
-            "Keep fewer disks, or check that the machine's controller shows its disks.",
-        )
+    groups = {group.name: _all_chosen(group.disks, free) for group in layout.groups}
+    if layout.disks or _uses_no_group(layout):
+        groups[""] = _all_chosen(layout.disks, free) or _in_none_of(groups, free)
+        if not groups[""]:
+            raise PlanImpossible(
+                f"No disk is left to install on: {count(len(facts.disks))} seen, {len(asked)} of them kept"
+                f"{f', {_in_groups(groups)} in groups' if layout.groups else ''}.",
+                "Keep fewer disks, or check that the machine's controller shows its disks.",
+            )
+    # the group that is in no group first, as it was before there were any
+    chosen = tuple(dict.fromkeys(disk for name in sorted(groups) for disk in groups[name]))
     for disk in chosen:
         _check_blocks(disk)
-    lowered, notes = _lowered(layout, chosen)
-    # nothing but an array spans disks
-    used = chosen if any(one.raid for one in lowered.filesystems) else chosen[:1]
-    spare = chosen[len(used) :]
     kept = tuple(disk for disk in facts.disks if disk not in chosen)
     _check_kept(kept, chosen)
-    notes += tuple(
-        f"{disk.path} ({human_disk(disk.size)}) is erased and left empty: this layout uses one disk." for disk in spare
-    )
-    return Selection(lowered, used, spare, kept, asked, notes)
+    _check_volume_groups(layout, kept)
+    return Selection(groups, chosen, kept, asked)
+
+
+def _uses_no_group(layout: Layout) -> bool:
+    """Whether something lies on the disks that are in no group."""
+    loose = any(not one.group and not one.volume_group for one in layout.filesystems)
+    return loose or any(not one.group for one in layout.volume_groups)
+
+
+def _in_none_of(groups: Mapping[str, Sequence[Disk]], disks: Sequence[Disk]) -> tuple[Disk, ...]:
+    return tuple(disk for disk in disks if not any(disk in group for group in groups.values()))
+
+
+def _in_groups(groups: Mapping[str, Sequence[Disk]]) -> int:
+    return len({disk.path for group in groups.values() for disk in group})
 
 
 def _kept(name: str, facts: Facts) -> list[Disk]:
@@ -61,8 +74,12 @@ def _kept(name: str, facts: Facts) -> list[Disk]:
     return found
 
 
+def _all_chosen(names: Iterable[str], disks: Sequence[Disk]) -> tuple[Disk, ...]:
+    return tuple(dict.fromkeys(_chosen(name, disks) for name in names))
+
+
 def _chosen(name: str, disks: Sequence[Disk]) -> Disk:
-    """The one disk that a name in `disks` means."""
+    """The one disk that a name in `disks` or in a group means."""
     found = [disk for disk in disks if disk.answers_to(name)]
     if len(found) != 1:
         raise PlanImpossible(
@@ -77,21 +94,6 @@ def _check_blocks(disk: Disk) -> None:
         raise PlanImpossible(
             f"{disk.path} has blocks of {disk.logical_block} bytes.", "Format it to 512 or 4096 bytes a block."
         )
-
-
-def _lowered(layout: Layout, disks: Sequence[Disk]) -> tuple[Layout, tuple[str, ...]]:
-    """The layout with each RAID level that the disks do not allow left out, and a note on it."""
-    notes: list[str] = []
-    filesystems = []
-    for one in layout.filesystems:
-        if one.raid and len(disks) < one.raid.least_disks:
-            notes.append(
-                f"{one.mount} is on one disk without RAID: {one.raid.title} needs {one.raid.least_disks} disks,"
-                f" and {_count(disks)} can be used."
-            )
-            one = replace(one, raid=None)
-        filesystems.append(one)
-    return replace(layout, filesystems=tuple(filesystems)), tuple(notes)
 
 
 def _check_kept(kept: Sequence[Disk], erased: Sequence[Disk]) -> None:
@@ -112,8 +114,23 @@ def _check_kept(kept: Sequence[Disk], erased: Sequence[Disk]) -> None:
                 )
 
 
-def _count(disks: Sequence[Disk]) -> str:
-    return f"{len(disks)} disk" if len(disks) == 1 else f"{len(disks)} disks"
+def _check_volume_groups(layout: Layout, kept: Sequence[Disk]) -> None:
+    """PlanImpossible when a disk that stays has a volume group of a name that the layout gives away."""
+    for group in layout.volume_groups:
+        for disk in kept:
+            # device-mapper writes a volume as group-volume, and dashes within a name twice: names of ours have none
+            volume = re.compile(rf"/dev/mapper/{re.escape(group.name)}-(?!-)")
+            if any(volume.match(holder) for holder in disk.holders):
+                raise PlanImpossible(
+                    f"{disk.path} is kept and has a volume group {group.name} already.",
+                    f"Give the volume group {group.name} of the layout another name.",
+                )
+
+
+def array_names(disks: Iterable[Disk]) -> frozenset[str]:
+    """The names of the arrays that lie on the disks, whether they run or not: mdadm makes no second one of a name."""
+    members = (part for disk in disks for part in disk.partitions if part.fstype == "linux_raid_member")
+    return frozenset(part.label.rpartition(":")[2] for part in members)
 
 
 def _seen(disks: Sequence[Disk]) -> str:

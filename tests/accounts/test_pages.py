@@ -110,8 +110,9 @@ def test_what_is_no_good_key_is_refused_with_a_sentence(pasted: str) -> None:
 
 def test_a_private_key_is_not_sent_back_into_the_page() -> None:
     make_project("Acme")
-    page = browser(make_user(Role.ADMIN)).post("/projects/acme/keys/", {"public_key": PRIVATE})
+    page = browser(make_user(Role.ADMIN)).post("/projects/acme/keys/", {"public_key": PRIVATE, "name": "laptop"})
     assert b"private key" in page.content
+    assert b'value="laptop"' in page.content
     assert b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" not in page.content
 
 
@@ -132,6 +133,16 @@ def test_with_one_project_its_keys_come_at_once_and_with_more_a_list() -> None:
     assert "Acme" in page
     assert "Blue" in page
     assert "You belong to no project yet" in text(browser(make_user()), "/projects/")
+
+
+def test_an_admin_adds_projects_where_they_are_listed_and_is_told_to_where_a_server_needs_the_first() -> None:
+    client, add = browser(make_user(Role.ADMIN)), "/people/accounts/project/add/"
+    assert add in text(client, "/projects/")
+    assert add in text(client, "/inventory/add/")
+    make_project("Acme")
+    assert add in text(client, "/projects/")
+    assert add not in text(client, "/inventory/add/")
+    assert add not in text(browser(make_user(projects=[make_project(), make_project()])), "/projects/")
 
 
 def test_the_queries_of_a_page_do_not_grow_with_its_rows() -> None:

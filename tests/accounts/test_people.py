@@ -39,6 +39,13 @@ def test_an_admin_sees_people_and_projects_and_nothing_else() -> None:
     assert [model["object_name"] for model in app["models"]] == ["Project", "User"]
 
 
+def test_the_people_pages_have_the_bar_of_every_other_page() -> None:
+    page = logged_in(Role.ADMIN).get("/people/accounts/user/").content.decode()
+    for path in ("/board/", "/images/", "/licences/", "/logout/"):
+        assert f'"{path}"' in page
+    assert '<a href="/people/" aria-current="page">People</a>' in page
+
+
 def test_an_admin_makes_an_account_with_a_role() -> None:
     client = logged_in(Role.ADMIN)
     form = {"username": "olga", "role": "ops", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD,

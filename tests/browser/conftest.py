@@ -17,6 +17,7 @@ import pytest
 from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests import chromium as browser
 from tests.builders import PASSWORD
 from tests.ports import free_port
 
@@ -104,6 +105,13 @@ def log_in(context: BrowserContext, site: Site, name: str) -> Page:
     page.click("main button")
     page.wait_for_url(f"{site.url}/")
     return page
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's own Chromium, without a window. While it runs, its thread must not ask the database."""
+    with browser.running() as running:
+        yield running
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--workers", type=int, default=2)
     result.add_argument("--seconds", type=float, default=60, help="for which faults are injected")
     result.add_argument("--slower", type=float, default=5, help="how many times as long everything takes on servers")
+    result.add_argument("--faithful", type=int, default=0, help="on so many servers bash itself runs the jobs")
     result.add_argument("--database-away", type=float, default=3, help="seconds for which it is stopped")
     result.add_argument("--limit", type=float, default=240, help="seconds after which everything should have ended")
     for kind, times in CONTROLLER.items():
@@ -64,7 +65,7 @@ def main() -> None:
 
         with house(
             folder, cluster, port, PATIENCE, servers=options.servers, workers=options.workers, slots=options.servers,
-            seed=options.seed, slower=options.slower,
+            seed=options.seed, slower=options.slower, faithful=options.faithful,
         ) as made:  # fmt: skip
             made.database_away = options.database_away
             report = run(made, options)
@@ -96,6 +97,7 @@ def run(house: "House", options: argparse.Namespace) -> dict[str, Any]:
     return {
         "seed": options.seed,
         "servers": options.servers,
+        "database away": options.database_away,
         "seconds": round(time.monotonic() - began, 1),
         "faults": {kind.value: times for kind, times in sorted(house.done.items()) if kind is not Kind.REQUEST},
         "ended": Counter(ended),

@@ -120,6 +120,7 @@ def house(
     slots: int,
     seed: int,
     slower: float,
+    faithful: int = 0,
 ) -> Iterator[House]:
     """The house, its database migrated, its servers in the inventory; everything is ended afterwards."""
     landfall = Landfall(folder, cluster.url("postgres"), port)
@@ -127,7 +128,9 @@ def house(
     try:
         landfall.manage("migrate", "--verbosity", "0")
         web = landfall.web()
-        remote = landfall.simulation("--servers", str(servers), "--seed", str(seed), "--slower", str(slower))
+        remote = landfall.simulation(
+            "--servers", str(servers), "--seed", str(seed), "--slower", str(slower), "--faithful", str(faithful)
+        )
         made = House(landfall, cluster, remote, slots, web)
         for _ in range(workers):
             made.add_worker()

@@ -3,6 +3,7 @@
 Prints what happened, as `python -m tests.chaos` does. Every install must end as if nothing had happened.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -20,17 +21,18 @@ if TYPE_CHECKING:
     from tests.chaos.house import House
 
 LONG = 60.0
-"""Seconds that each install spends in its own step: all have come there by the time of the kill."""
+"""Seconds that each install spends in its own step: all have come there by the time of the kill. `--long` on machines
+that are busy with something else."""
 
 SLOW_COMMANDS = {
     "inspect": "ip -brief link",
-    "wipe": "swapoff --all",
+    "wipe": " release /dev/",
     "partition": "lsblk --output NAME,SIZE,TYPE,FSTYPE,LABEL,UUID",
     "config-drive": "umount /run/landfall/config-drive",
     "mount": "findmnt --submounts",
     "copy": "rsync -aHAXS",
     "bootable": "dracut --force",
-    "licence": "rm /run/landfall/target/run/landfall-activation-key",
+    "licence": " forget /run/landfall/target",
     "reboot": "umount --recursive --lazy /run/landfall/target/proc",
 }
 """By the step, a command of it that is made to take long."""
@@ -42,7 +44,7 @@ BEGIN
         SELECT 1 FROM deploy_install JOIN servers_server ON servers_server.id = deploy_install.server_id
         WHERE deploy_install.id = NEW.install_id AND (servers_server.name, NEW.step) IN {slow}
     ) THEN
-        PERFORM pg_sleep(25);
+        PERFORM pg_sleep({seconds});
     END IF;
     RETURN NEW;
 END $$;
@@ -53,22 +55,26 @@ CREATE TRIGGER slow_insert BEFORE INSERT ON deploy_logchunk
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.kills", description=__doc__)
+    parser.add_argument("--long", type=float, default=LONG, help="seconds that each install spends in its own step")
+    long = parser.parse_args().long
     with tempfile.TemporaryDirectory(prefix="landfall-kills-") as name, postgres.cluster() as cluster:
         folder, port = Path(name), free_port()
         os.environ |= environment(folder, cluster.url("postgres"), port)
         import django
 
         django.setup()
-        from deploy.steps import STEPS
+        from deploy.steps import steps_for
         from tests.chaos.house import house
 
-        with house(folder, cluster, port, "1", servers=len(STEPS), workers=2, slots=20, seed=1, slower=1) as made:
-            report = run(made, list(STEPS))
+        steps = list(steps_for(licensed=True))
+        with house(folder, cluster, port, "1", servers=len(steps), workers=2, slots=20, seed=1, slower=1) as made:
+            report = run(made, steps, long)
     print(json.dumps(report, indent=1))
     sys.exit(1 if report["wrong"] else 0)
 
 
-def run(house: "House", steps: list[str]) -> dict[str, Any]:
+def run(house: "House", steps: list[str], long: float) -> dict[str, Any]:
     """What was wrong, and in which steps the workers died."""
     from django.db import connection
 
@@ -78,12 +84,12 @@ def run(house: "House", steps: list[str]) -> dict[str, Any]:
     names = [record["name"] for record in house.remote.records()]
     server_of = dict(zip(steps, names, strict=True))
     for step, server in server_of.items():
-        slow_down(house, step, server)
+        slow_down(house, step, server, long)
     with connection.cursor() as cursor:
         slow = ", ".join(f"('{server_of[step]}', '{step}')" for step in ("plan", "verify"))
-        cursor.execute(SLOW_INSERT.format(slow=f"({slow})"))
+        cursor.execute(SLOW_INSERT.format(slow=f"({slow})", seconds=long * 0.4))
     request_all(server_of)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + long * 2
     while (where := standing()) != (wanted := {server: step for step, server in server_of.items()}):
         if time.monotonic() > deadline:
             missing = {server: where.get(server) for server in wanted if where.get(server) != wanted[server]}
@@ -96,7 +102,7 @@ def run(house: "House", steps: list[str]) -> dict[str, Any]:
     held = Install.objects.exclude(lease_worker="").count()
     for _ in range(2):
         house.add_worker()
-    ended = people.wait_for_ends(time.monotonic() + 150)
+    ended = people.wait_for_ends(time.monotonic() + long * 2.5)
     time.sleep(1)
     taken = Event.objects.filter(kind="taken_over").values_list("install__server__name", "at").order_by("at")
     # What the database was still at for a dead worker is locked until it notices.
@@ -114,14 +120,14 @@ def run(house: "House", steps: list[str]) -> dict[str, Any]:
     }
 
 
-def slow_down(house: "House", step: str, server: str) -> None:
+def slow_down(house: "House", step: str, server: str, long: float) -> None:
     """The server takes long in its step."""
     if step in SLOW_COMMANDS:
-        house.remote.order(server, "script", match=SLOW_COMMANDS[step], seconds=LONG, lines=["slow\n"] * 40, times=1)
+        house.remote.order(server, "script", match=SLOW_COMMANDS[step], seconds=long, lines=["slow\n"] * 40, times=1)
     elif step == "rescue":
-        house.remote.order(server, "ready", delay=LONG)
+        house.remote.order(server, "ready", delay=long)
     elif step == "phone-home":
-        house.remote.order(server, "phone_home", delay=LONG)
+        house.remote.order(server, "phone_home", delay=long)
 
 
 def request_all(server_of: dict[str, str]) -> None:

@@ -32,7 +32,7 @@ def test_workers_killed_in_each_of_the_thirteen_steps_leave_no_trace_but_the_tak
 
 @pytest.mark.parametrize("seed", [20, 21])
 def test_whatever_is_done_to_it_every_install_ends_where_its_history_says(seed: int) -> None:
-    report = report_of("tests.chaos", "--seed", str(seed), "--servers", "40")
+    report = report_of("tests.chaos", "--seed", str(seed), "--servers", "40", "--faithful", "6")
     assert report["wrong"] == [], json.dumps(report, indent=1)
     assert report["faults"]["kill -9 of a worker"] == 4
     assert "running" not in report["ended"]

@@ -1,9 +1,11 @@
 """What people can ask for, and the sentence with which it is refused."""
 
+import json
 from datetime import date
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from accounts.models import Role, User
 from accounts.secret import Secret
@@ -11,10 +13,12 @@ from deploy import actions, journal
 from deploy.actions import InstallRequest, Refused, cancel, preview, request_install, retry
 from deploy.events import Kind, Status
 from deploy.models import Install
-from images.models import ImageState, Licence, LicenceKind
+from images.models import Format, Image, ImageState, Licence, LicenceKind
+from images.own import OwnImageWish
 from servers.storage.layout import raid1
 from tests.builders import GIB, make_disk, make_image, make_install, make_key, make_project, make_server, make_user
 from tests.deploy.happenings import broken, started
+from tests.deploy.histories import Past
 
 pytestmark = pytest.mark.django_db
 
@@ -93,7 +97,10 @@ def test_a_key_of_another_project_is_refused(alice: User) -> None:
         request_install(a_request(ssh_keys=(make_key(make_project()),)), alice)
 
 
-@pytest.mark.parametrize("columns", [{"state": ImageState.RETIRED}, {"end_of_life": date(2020, 1, 1)}])
+@pytest.mark.parametrize(
+    "columns",
+    [{"state": ImageState.RETIRED}, {"end_of_life": date(2020, 1, 1)}, {"end_of_life": timezone.now().date()}],
+)
 def test_an_image_that_is_not_offered_any_more_is_refused(alice: User, columns: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         request_install(a_request(image=make_image(**columns)), alice)
@@ -179,3 +186,56 @@ def test_a_failed_install_is_not_retried_while_a_newer_one_runs() -> None:
     with pytest.raises(Refused) as refusal:
         actions.retry(old, make_user())
     assert refusal.value.status == 409
+
+
+# --- a customer's own image
+
+
+def own_request(**changes: Any) -> InstallRequest:
+    """A request for an image that the customer brings, from an address that needs no resolver."""
+    server = make_server(disks=2)
+    wish = OwnImageWish(
+        Secret("https://93.184.215.14/images/debian.qcow2?signature=of-the-address"), "sha512:" + "ab" * 64,
+        Format.QCOW2, "debian-12", Secret("Authorization: Bearer of-the-header"),
+    )  # fmt: skip
+    said = {"hostname": "web-1.example.net", "ssh_keys": (make_key(server.project),), "own": wish, **changes}
+    return InstallRequest(server=server, image=None, layout=raid1(), **said)
+
+
+def test_an_image_of_ones_own_is_stored_with_the_install_and_its_secrets_sealed() -> None:
+    asked = request_install(own_request(hook="#!/bin/sh\n"), make_user())
+    install = Install.objects.get(pk=asked.pk)
+    assert install.hook == "#!/bin/sh\n"
+    assert install.image.own.url == Secret("https://93.184.215.14/images/debian.qcow2?signature=of-the-address")
+    assert install.image.own.headers == Secret("Authorization: Bearer of-the-header\n")
+    said = json.dumps([dict(event.data) for event in install.history()])
+    assert "https://93.184.215.14/images/debian.qcow2" in said
+    assert "of-the-address" not in said
+    assert "of-the-header" not in said
+
+
+def test_address_and_headers_of_an_image_of_ones_own_are_forgotten_when_somebody_can_log_in() -> None:
+    install = request_install(own_request(), make_user())
+    Past(install).until("verify")
+    assert Install.objects.get(pk=install.pk).image.own.url
+    journal.append(install, Kind.STEP_SUCCEEDED, {"step": "verify", "attempt": 1, "result": {}})
+    own = Install.objects.get(pk=install.pk).image.own
+    assert not own.url
+    assert not own.headers
+    assert own.shown_url == "https://93.184.215.14/images/debian.qcow2"
+
+
+def test_a_preview_of_an_image_of_ones_own_stores_nothing() -> None:
+    preview(own_request())
+    assert Image.every.count() == 0
+
+
+def test_an_install_needs_an_image() -> None:
+    with pytest.raises(Refused, match="No image is chosen"):
+        preview(own_request(own=None))
+
+
+def test_an_address_inside_our_networks_is_refused_when_it_is_asked_for() -> None:
+    inside = OwnImageWish(Secret("https://169.254.169.254/image"), "ab" * 32, Format.RAW, "debian-12")
+    with pytest.raises(Refused, match="not a public address"):
+        preview(own_request(own=inside))

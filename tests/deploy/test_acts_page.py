@@ -246,6 +246,15 @@ def test_a_cancelled_install_says_how_its_server_was_left() -> None:
     assert f"{install.server.name} was left unchanged, but not restarted: its BMC does not answer." in read(install)
 
 
+def test_an_install_that_failed_before_the_wipe_says_how_its_server_was_left() -> None:
+    install, past = running("plan")
+    past.event(Kind.POWER_CYCLING, target="network")
+    past.fail("plan", left="as it was, and restarted from its own disks")
+    words = read(install)
+    assert f"{install.server.name} was left as it was, and restarted from its own disks." in words
+    assert "restarted into the rescue system" not in words
+
+
 def test_a_failure_names_the_step_that_a_retry_begins_with() -> None:
     install, past = running("phone-home")
     past.fail("phone-home")

@@ -50,10 +50,10 @@ def test_failed_stands_before_slow_before_the_rest() -> None:
 
 
 def test_a_row_says_server_project_image_step_and_worker() -> None:
-    install, _ = running("copy", server=make_server(make_project("Shop"), name="web-14", disks=2))
+    install, _ = running("copy", server=make_server(make_project("Shop"), name="shop-till", disks=2))
     Install.objects.filter(pk=install.pk).update(lease_worker="worker-7")
     words = text(board().encode())
-    for word in ("web-14", "Shop", install.image.name, "Copy the image", "worker-7", "running"):
+    for word in ("shop-till", "Shop", install.image.name, "Copy the image", "worker-7", "running"):
         assert word in words
 
 
@@ -105,9 +105,9 @@ def test_the_address_holds_the_filter(query: str, count: int) -> None:
 
 
 def test_one_finds_a_server_and_a_project() -> None:
-    wanted, _ = running("copy", server=make_server(make_project("Shop"), name="web-14", disks=2))
+    wanted, _ = running("copy", server=make_server(make_project("Shop"), name="shop-till", disks=2))
     running("copy")
-    assert rows(board("?q=WEB-14")) == [str(wanted.uuid)]
+    assert rows(board("?q=SHOP-T")) == [str(wanted.uuid)]
     assert rows(board("?project=shop")) == [str(wanted.uuid)]
 
 

@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.secret import Secret
-from deploy import appendonly, doctor, events, journal, queue
+from deploy import appendonly, doctor, events, journal, logbook, queue
 from deploy.doctor import Code, Finding, Severity
 from deploy.doctor.histories import COPIES
 from deploy.doctor.power import reason_to_be_on
@@ -105,7 +105,9 @@ def test_a_log_whose_progress_was_condensed_has_no_gap() -> None:
     for percent in range(0, 100, 10):
         book.take(f"     1,000  {percent}%   10.00MB/s    0:00:0{percent // 10}\r".encode() * 20)
         book.take(b"usr/lib/file\r\nno end yet")
-    book.finish()
+        logbook.store_now(book)
+    book.end()
+    logbook.store_now(book)
     assert LogChunk.objects.filter(install=install).count() > 5
     assert doctor.examine() == []
 

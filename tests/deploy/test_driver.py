@@ -1,21 +1,26 @@
 """One install driven over a real sshd: what is stored, and what happens when things break in the middle."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
-from deploy import control, journal, queue, transport
+from deploy import control, journal, live, queue, transport
 from deploy.commands import Command, run
-from deploy.driver import Driver
+from deploy.driver import MOST_TAKEOVERS, Driver
 from deploy.events import Failure, Kind, Status
 from deploy.models import Install, LogChunk
 from deploy.step import Context, Control, Done, Outcome, Perform, Step, WaitUntil, run_commands
+from metadata import tokens
+from metadata.models import Boot, Purpose
 from servers.power import PowerCode, PowerError
 from tests import sshd as sshd_module
 from tests.builders import make_install, make_server
@@ -270,6 +275,24 @@ def test_a_call_that_comes_while_the_step_decides_to_wait_is_not_slept_over(sshd
     assert drive(install, steps).status == Status.SUCCEEDED
 
 
+def test_a_call_that_comes_while_the_install_is_given_back_wakes_a_worker(sshd: Sshd) -> None:
+    is_late = False
+
+    def called_after_the_look(control: Control) -> Outcome:
+        if is_late:
+            journal.append(install, Kind.PHONED_HOME, {"boot_id": "b2", "host_keys": []})
+            live.work.clear()  # who was woken by the call found the install leased
+        return WaitUntil(control.deadline, "the machine")
+
+    install, steps = install_in_rescue(sshd, a_step("phone-home", perform=called_after_the_look))
+    drive(install, steps)
+    is_late = True
+    Install.objects.update(wake_at=timezone.now())
+    drive(install, steps)
+    assert live.work.is_set()
+    assert queue.due(timezone.now()).exists()
+
+
 def test_when_nobody_calls_in_time_the_failure_says_whose_it_is(sshd: Sshd) -> None:
     def forever(control: Control) -> Outcome:
         return WaitUntil(control.deadline, "the machine")
@@ -310,3 +333,59 @@ def test_the_private_key_is_forgotten_when_somebody_can_log_in(sshd: Sshd) -> No
 def test_the_host_key_of_a_silent_address_is_none() -> None:
     with pytest.raises(transport.Unreachable):
         transport.host_key("127.0.0.1", free_port())
+
+
+@pytest.mark.parametrize(("comes_back", "is_there"), [("itself", True), ("another system", False), ("nobody", False)])
+def test_a_rescue_system_that_does_not_answer_at_once_is_given_time_before_it_counts_as_restarted(
+    sshd: Sshd, comes_back: str, is_there: bool
+) -> None:
+    def asks(control: Control) -> Outcome:
+        return Done({"there": control.still_in_rescue(timedelta(seconds=6))})
+
+    install, steps = install_in_rescue(sshd, a_step("reboot", perform=asks))
+    sshd.stop()
+
+    def come_back() -> None:
+        time.sleep(1)
+        if comes_back == "another system":
+            sshd.new_host_key()
+        if comes_back != "nobody":
+            sshd.start()
+
+    coming = in_background(come_back)
+    state = drive(install, steps).state()
+    coming.join()
+    assert state.result("reboot") == {"there": is_there}
+
+
+def test_what_ends_every_worker_ends_the_install_before_it_ends_them_all(sshd: Sshd) -> None:
+    install, steps = install_in_rescue(sshd, a_step("one", run("echo", "first")))
+    journal.append(install, Kind.STEP_STARTED, {"step": "one", "attempt": 1})
+    token = tokens.mint(install.uuid, install.server, Purpose.PHONE_HOME, timedelta(hours=1)).reveal()
+    for number in range(MOST_TAKEOVERS):
+        assert Install.objects.get(pk=install.pk).is_live
+        dead = {"lease_token": uuid4(), "lease_worker": f"worker-{number}", "lease_until": timezone.now()}
+        Install.objects.filter(pk=install.pk).update(**dead)
+        taken = queue.claim("another", timezone.now())
+        assert taken
+
+        def break_down(_: Control) -> Outcome:
+            raise SystemExit  # nothing that a driver may catch: its worker is gone
+
+        broken = {"one": replace(steps["one"], perform=break_down)}
+        with contextlib.suppress(SystemExit):
+            Driver(*taken, threading.Event(), broken).drive()
+    ended = Install.objects.get(pk=install.pk)
+    assert (ended.status, ended.last_failure and ended.last_failure.code) == (Status.FAILED, "internal-error")
+    assert ended.history()[-1].data["reason"].startswith(f"{MOST_TAKEOVERS} workers in a row")
+    assert Boot.objects.get(server=install.server).target == "disk"
+    with pytest.raises(tokens.TokenSpent):
+        tokens.look(token, Purpose.PHONE_HOME)
+
+
+def test_a_step_that_gets_done_makes_vanished_workers_forgotten(sshd: Sshd) -> None:
+    install, steps = install_in_rescue(sshd, a_step("one", run("echo", "first")), a_step("two", run("echo", "second")))
+    journal.append(install, Kind.STEP_STARTED, {"step": "one", "attempt": 1})
+    journal.append(install, Kind.TAKEN_OVER, {"from": "a", "by": "b"})
+    assert install.state().takeovers == 1
+    assert drive(install, steps).state().takeovers == 0

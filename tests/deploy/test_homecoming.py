@@ -3,6 +3,7 @@
 The steps alone, with a control of our own at the seam; then the real driver with a real BMC and a real rescue system.
 """
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -16,21 +17,26 @@ import pytest
 from django.utils import timezone
 
 from accounts.secret import Secret
-from deploy import actions, control, errors, journal, queue
+from deploy import actions, control, doctor, driver, errors, journal, queue
+from deploy.certificate import Certificate, Finding
 from deploy.commands import Command, run
 from deploy.driver import Driver
 from deploy.events import Event, Kind, State, Status, fold
 from deploy.models import Install
-from deploy.step import Address, Context, Control, Done, Outcome, Step, StepFailed, WaitUntil
+from deploy.pages.whereabouts import Whereabouts, whereabouts
+from deploy.step import Address, Context, Control, Done, Outcome, Step, StepFailed, WaitUntil, failed
 from deploy.steps import STEPS, aftermath, finish
-from deploy.steps.finish import HOME_WITHIN, ONCE_MORE_WITHIN, PHONE_HOME, REBOOT, RESCUE_WITHIN
+from deploy.steps.finish import HOME_WITHIN, ONCE_MORE_WITHIN, PHONE_HOME, REBOOT, RESCUE_WITHIN, UNLOCKED_WITHIN
+from lab.simulation.readback import as_planned
 from metadata import tokens
 from metadata.models import Boot, Purpose
 from servers.facts import Facts
 from servers.power import PowerCode, PowerDriver, PowerError, Target, power_of
+from servers.storage import named
+from servers.storage.layout import Layout, plain
 from servers.storage.plan import Plan
 from tests import sshd as sshd_module
-from tests.builders import make_server, make_user
+from tests.builders import make_install, make_server, make_user
 from tests.deploy.contexts import make_context
 from tests.deploy.happenings import broken, done, history, started
 from tests.deploy.histories import Past, running
@@ -67,12 +73,14 @@ class Fake(Control):
     events: list[Event]
     now: datetime = field(default_factory=timezone.now)
     rescue_answers: bool = True
-    job: Callable[[], bytes] = lambda: b""
+    job: Callable[[], bytes] = lambda: json.dumps(as_planned(finish.asked(make_context()))).encode()
     did: list[str] = field(default_factory=list)
     hands: str = ""
+    layout: Layout | None = None
     deadline: datetime = field(init=False)
     address: Address = field(default_factory=lambda: Address("192.0.2.1", 22))
     expected_serial: str = ""
+    key: str | None = None
 
     def __post_init__(self) -> None:
         self.deadline = self.now + timedelta(minutes=30)
@@ -87,7 +95,7 @@ class Fake(Control):
 
     @property
     def context(self) -> Context:
-        return make_context()
+        return make_context(layout=self.layout)
 
     def happens(self, *happened: Happened) -> None:
         """Appended to the history at this control's time."""
@@ -110,6 +118,11 @@ class Fake(Control):
         self.did.append("job")
         return self.job()
 
+    def certify(self, certificate: Certificate) -> None:
+        self.did.append("certify")
+        self.happens((Kind.READ_BACK, {"step": "reboot", "attempt": self.state.of("reboot").attempt,
+                                       "certificate": certificate.to_json()}))  # fmt: skip
+
     def boot_into_rescue(self) -> None:
         self.did.append("next boot: rescue")
 
@@ -127,9 +140,9 @@ class Fake(Control):
         raise NotImplementedError
 
     def host_key(self) -> str | None:
-        return None
+        return self.key
 
-    def still_in_rescue(self) -> bool:
+    def still_in_rescue(self, patience: timedelta = timedelta(0)) -> bool:
         return self.rescue_answers
 
 
@@ -145,7 +158,7 @@ RESTARTED = ["next boot: disk", "restart from disk"]
 @pytest.mark.parametrize(
     ("happened", "in_rescue", "does"),
     [
-        ((), True, ["job", *RESTARTED]),
+        ((), True, ["job", "certify", "say", *RESTARTED]),
         ((CYCLING, CYCLED), True, []),
         ((CYCLING, CYCLED), False, []),
         ((CYCLING,), False, []),  # it was begun, and has worked
@@ -176,7 +189,87 @@ def test_what_was_written_is_brought_to_the_disk_even_if_an_older_system_had_bee
     )  # fmt: skip
     control = at(*REBOOTED, *again, rescue_answers=False)
     finish.reboot(control)
-    assert control.did == ["job", *RESTARTED]
+    assert control.did == ["job", "certify", "say", *RESTARTED]
+
+
+def test_disks_that_are_not_as_planned_are_told_and_not_started_from() -> None:
+    def job() -> bytes:
+        seen = as_planned(finish.asked(make_context()))
+        seen["arrays"]["/dev/md/root"]["degraded"] = 1
+        return json.dumps(seen).encode()
+
+    control = at(*BOOTED, started("reboot"), job=job)
+    with pytest.raises(StepFailed, match=r"not what was planned\. /dev/md/root: RAID1 .*1 members missing") as refused:
+        finish.reboot(control)
+    assert (refused.value.failure.code, refused.value.final) == ("read-back-differs", True)
+    assert [done for done in control.did if done != "say"] == ["job", "certify"]
+    assert control.state.certificate["ok"] is False
+
+
+def test_a_network_card_without_a_driver_is_told_and_the_new_system_started_all_the_same() -> None:
+    def job() -> bytes:
+        seen = as_planned(finish.asked(make_context()))
+        for kernel in seen["kernels"].values():
+            kernel["without_network"] = ["virtio_net"]
+        return json.dumps(seen).encode()
+
+    control = at(*BOOTED, started("reboot"), job=job)
+    finish.reboot(control)
+    assert control.did == ["job", "certify", "say", "say", *RESTARTED]
+    assert control.state.certificate["ok"] is False
+
+
+def test_what_cannot_be_read_of_what_was_read_back_starts_nothing() -> None:
+    control = at(*BOOTED, started("reboot"), job=lambda: b"Traceback")
+    with pytest.raises(StepFailed, match="is not JSON"):
+        finish.reboot(control)
+    assert control.did == ["job"]
+
+
+def verified(mounts: dict[str, str]) -> Fake:
+    """A control of an install that stands before its verification, whose new system has said that this is mounted."""
+    kind, data = HOME
+    called = (kind, data | {"mounts": mounts, "degraded_arrays": []})
+    read_back = (Kind.READ_BACK, {"step": "reboot", "attempt": 1, "certificate": CERTIFICATE.to_json()})
+    before = (*BOOTED, started("reboot"), read_back, CYCLING, CYCLED, done("reboot"), started("phone-home"))
+    return at(*before, called, done("phone-home"), started("verify"), key="ssh-ed25519 AAAA")
+
+
+CERTIFICATE = Certificate((Finding("arrays", "/dev/md/root", "whole", "the same", True),))
+
+
+def test_the_certificate_is_whole_with_what_the_new_system_has_said_of_itself() -> None:
+    plan = make_context().plan
+    control = verified({one.mount: one.uuid for one in plan.mounts})
+    outcome = finish.verify(control)
+    assert isinstance(outcome, Done)
+    whole = Certificate.from_json(outcome.result["certificate"])
+    assert whole.ok
+    assert [finding.topic for finding in whole.findings] == ["arrays", *["running"] * 4]
+
+
+def test_a_mount_that_a_first_boot_script_has_changed_is_told_and_fails_nothing() -> None:
+    plan = make_context().plan
+    outcome = finish.verify(verified({"/": plan.root.uuid, "/boot/efi": "another"}))
+    assert isinstance(outcome, Done)
+    assert [one.what for one in Certificate.from_json(outcome.result["certificate"]).wrong] == ["/boot/efi"]
+
+
+def test_a_system_that_runs_from_another_disk_is_nobodys_to_log_into() -> None:
+    with pytest.raises(StepFailed, match="runs from an-old-system") as refused:
+        finish.verify(verified({"/": "an-old-system"}))
+    assert refused.value.failure.code == "another-system"
+
+
+def test_who_has_to_type_a_passphrase_at_the_console_is_given_time_and_told_of_it() -> None:
+    encrypted = named.encrypted(plain())
+    waits = PHONE_HOME.perform(at(*REBOOTED, late=HOME_WITHIN * 2, layout=encrypted))
+    assert isinstance(waits, WaitUntil) and "passphrase" in waits.reason
+    waits = PHONE_HOME.perform(at(*REBOOTED, late=HOME_WITHIN + UNLOCKED_WITHIN, layout=encrypted))
+    assert isinstance(waits, WaitUntil) and "one more call" in waits.reason
+    waits = PHONE_HOME.perform(at(*REBOOTED, late=HOME_WITHIN, layout=plain()))
+    assert isinstance(waits, WaitUntil) and "one more call" in waits.reason
+    assert PHONE_HOME.time_for(make_context(layout=encrypted).plan) > HOME_WITHIN + UNLOCKED_WITHIN
 
 
 def test_a_system_that_calls_in_time_is_left_alone() -> None:
@@ -214,10 +307,34 @@ def test_a_silent_system_is_waited_for_then_once_more_then_its_logs_are_fetched_
     assert control.did == ["next boot: rescue", "restart from network", "job"]
 
 
+def waits_for(reason: str) -> Happened:
+    return Kind.STEP_WAITING, {"step": "phone-home", "attempt": 1, "reason": reason}
+
+
+TWICE = (CYCLING, CYCLED, waits_for(finish.FOR_RESCUE), CYCLING, CYCLED, waits_for(finish.FOR_RESCUE_AGAIN))
+
+
 def guarded(*more: Happened, **given: Any) -> Fake:
-    """A control of an install whose silent server was restarted to read its logs, and is waited for."""
-    waits = (Kind.STEP_WAITING, {"step": "phone-home", "attempt": 1, "reason": finish.FOR_RESCUE})
-    return at(*REBOOTED, CYCLING, CYCLED, waits, *more, **given)
+    """A control of an install whose silent server was restarted twice to read its logs, and is waited for."""
+    return at(*REBOOTED, *TWICE, *more, **given)
+
+
+def test_a_rescue_system_that_does_not_call_is_booted_once_more_before_it_is_given_up() -> None:
+    control = at(*REBOOTED, CYCLING, CYCLED, waits_for(finish.FOR_RESCUE), late=RESCUE_WITHIN)
+    wait_on(control, finish.phone_home(control))
+    assert control.did == ["restart from network"]
+    assert control.state.of("phone-home").waiting_for == finish.FOR_RESCUE_AGAIN
+    with pytest.raises(StepFailed):
+        finish.phone_home(control)
+    assert control.did == ["restart from network"]
+
+
+def test_where_somebody_restarts_the_server_by_hand_nobody_is_asked_twice() -> None:
+    waits = waits_for(f"{finish.FOR_RESCUE}. Press the button.")
+    control = at(*REBOOTED, CYCLING, CYCLED, waits, late=RESCUE_WITHIN, hands="Press the button.")
+    with pytest.raises(StepFailed):
+        finish.phone_home(control)
+    assert control.did == []
 
 
 def test_a_rescue_system_that_called_before_the_restart_is_not_taken_for_one_that_calls_after_it() -> None:
@@ -353,14 +470,15 @@ def deadly(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
             die("before the BMC is asked")
             real_one.boot_from(target, persistent)
 
-        def reset() -> None:
+        def reset(cold: bool = False) -> None:
             die("before the reset")
-            real_one.reset()
+            real_one.reset(cold)
             die("after the reset")
 
         return SimpleNamespace(needs_hands="", boot_from=boot_from, reset=reset, state=real_one.state)
 
     monkeypatch.setattr(control, "power_of", at_the_edge)
+    monkeypatch.setattr(driver, "power_of", at_the_edge)
 
 
 def resets(bmc: BadBmc) -> list[str]:
@@ -395,27 +513,49 @@ def test_a_silent_server_is_restarted_exactly_once_and_its_logs_are_attached(
     assert (len(resets(bmc)), len(state.cycling)) == (1, 1)
 
 
+def overdue(install: Install) -> None:
+    """The rescue system in which logs are to be read should have called by now."""
+    past = Past(install)
+    past.now -= timedelta(minutes=11)
+    waits(past, finish.FOR_RESCUE + " ")
+    past.now += timedelta(seconds=30)
+    waits(past, finish.FOR_RESCUE)
+    past.now = timezone.now()
+    Install.objects.update(wake_at=timezone.now())
+
+
 @real
+@as_root
+def test_a_server_that_stays_silent_after_its_reset_is_switched_off_and_on(bmc: BadBmc, sshd: Sshd) -> None:
+    bmc.power = "On"
+    install = silent_system(bmc, sshd)
+    drive(install)
+    assert resets(bmc) == ["ForceRestart"]
+    overdue(install)
+    drive(install)
+    assert resets(bmc) == ["ForceRestart", "ForceOff", "On"]
+
+
+@real
+@as_root
 @pytest.mark.parametrize("moment", ["before the BMC is asked", "before the reset"])
-def test_a_restart_that_was_begun_and_never_happened_is_not_begun_again_but_given_up_in_time(
-    moment: str, bmc: BadBmc, monkeypatch: pytest.MonkeyPatch
+def test_a_restart_that_was_begun_and_never_happened_is_made_once_the_rescue_system_is_overdue(
+    moment: str, bmc: BadBmc, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deadly(monkeypatch, moment)
-    install = silent_system(bmc)
+    install = silent_system(bmc, sshd)
     drive(install)
     assert prove(install).status is Status.WAITING
     state = drive(install, TAKEN_OVER)
     assert (state.status, resets(bmc), len(state.cycling)) == (Status.WAITING, [], 1)
-    past = Past(install)
-    past.now -= timedelta(minutes=11)
-    waits(past, finish.FOR_RESCUE + " ")
-    past.now += timedelta(minutes=1)
-    waits(past, finish.FOR_RESCUE)
-    past.now += timedelta(minutes=10)
-    Install.objects.update(wake_at=timezone.now())
+    overdue(install)
+    state = drive(install)
+    assert (state.of("phone-home").waiting_for, len(resets(bmc))) == (finish.FOR_RESCUE_AGAIN, 1)
+    journal.append(install, Kind.RESCUE_READY, {"host_keys": [sshd.host_key], "boot_id": "b3"})
     state = drive(install)
     assert state.failure
-    assert (state.status, state.failure.code) == (Status.FAILED, "phone-home-missing")
+    assert state.status is Status.FAILED
+    assert "line 20\n" in log_of(install, "phone-home")
 
 
 @real
@@ -534,3 +674,73 @@ def test_every_question_is_asked_though_none_before_it_could_be_answered(
     for words in ("journalctl was asked:", "cat was asked: ", "/etc/fstab", "cloud-init", "umount was asked:"):
         assert words in log, words
     assert log.count("\x1e> ") == log.count("\x1e< ") == len(asked) + 1
+
+
+# --- back to what it had
+
+
+def wrong_machine(bmc: BadBmc) -> Install:
+    """An install whose server came into rescue, and is the wrong one."""
+    account: dict[str, Any] = {"bmc_url": f"http://127.0.0.1:{bmc.port}", "bmc_system": "1", "bmc_user": USER}
+    install = make_install(make_server(disks=1, bmc_password=Secret(PASSWORD), **account))
+    past = Past(install)
+    past.start("rescue")
+    for kind in (Kind.POWER_CYCLING, Kind.POWER_CYCLED):
+        past.event(kind, target="network", persistent=False, step="rescue")
+    past.event(Kind.RESCUE_READY, host_keys=["ssh-ed25519 AAAA"], boot_id="b1")
+    past.finish("rescue", boot_id="b1")
+    return install
+
+
+def is_wrong(control: Control) -> Outcome:
+    raise failed("wrong-machine", final=True)
+
+
+@real
+@pytest.mark.parametrize("moment", ["never", "before the BMC is asked", "before the reset", "after the reset"])
+def test_a_server_is_sent_back_to_its_own_disks_whenever_the_worker_dies_that_gives_its_install_up(
+    moment: str, bmc: BadBmc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly(monkeypatch, moment)
+    monkeypatch.setitem(STEPS_HERE, "inspect", replace(STEPS["inspect"], perform=is_wrong))
+    install = wrong_machine(bmc)
+    state = drive(install)
+    if moment != "never":
+        assert state.status.is_live
+        monkeypatch.setitem(
+            STEPS_HERE, "inspect", STEPS["inspect"]
+        )  # the failure that was found is the one that counts
+        state = drive(install, TAKEN_OVER)
+    assert state.failure
+    assert (state.status, state.failure.code) == (Status.FAILED, "wrong-machine")
+    assert install.history()[-1].data["left"] == "as it was, and restarted from its own disks"
+    assert Boot.objects.get(server=install.server).target == "disk"
+    assert (bmc.boot["BootSourceOverrideTarget"], len(resets(bmc))) == ("Hdd", 2 if moment == "after the reset" else 1)
+    assert doctor.examine() == []
+
+
+@real
+def test_a_server_without_a_bmc_is_not_said_to_have_been_restarted(
+    monkeypatch: pytest.MonkeyPatch, bmc: BadBmc
+) -> None:
+    monkeypatch.setitem(STEPS_HERE, "inspect", replace(STEPS["inspect"], perform=is_wrong))
+    install = wrong_machine(bmc)
+    type(install.server).objects.update(power_driver="manual")
+    assert drive(install).status is Status.FAILED
+    assert install.history()[-1].data["left"].endswith("until somebody switches it off and on")
+    assert resets(bmc) == []
+
+
+@real
+def test_a_bmc_that_refuses_to_send_a_server_back_is_told_and_the_install_ends_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, bmc: BadBmc
+) -> None:
+    monkeypatch.setitem(STEPS_HERE, "inspect", replace(STEPS["inspect"], perform=is_wrong))
+    install = wrong_machine(bmc)
+    bmc.fails = 500
+    state = drive(install)
+    assert state.failure
+    assert (state.status, state.failure.code) == (Status.FAILED, "wrong-machine")
+    assert install.history()[-1].data["left"].startswith("unchanged, but not restarted: ")
+    words = whereabouts(state, install.history())
+    assert words is Whereabouts.UNTOUCHED_IN_RESCUE

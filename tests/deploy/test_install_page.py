@@ -204,14 +204,16 @@ def silent(reason: str) -> Install:
 
 def test_a_silent_step_says_since_when_and_when_it_is_given_up() -> None:
     words = read(silent("nothing printed"))
-    since = r"Nothing printed for 3:1\d \(since \d\d:\d\d:\d\d \);"
-    assert re.search(rf"{since} this attempt is given up after 30:00 , in 2[0-9]:\d\d \.", words)
+    since = r"Nothing printed for 3:[1-5]\d \(since \d\d:\d\d:\d\d \);"
+    assert re.search(rf"{since} this attempt is given up after 1:00:00 , in 5[0-9]:\d\d \.", words)
     assert "running, silent" in words
 
 
 def test_a_rescue_system_that_does_not_answer_is_named_with_the_reason() -> None:
     words = read(silent("the rescue system does not answer: [Errno 113] No route to host"))
-    assert re.search(r"The rescue system does not answer for 3:1\d .*: \[Errno 113\] No route to host ; this", words)
+    assert re.search(
+        r"The rescue system does not answer for 3:[1-5]\d .*: \[Errno 113\] No route to host ; this", words
+    )
 
 
 def test_a_step_that_talks_again_says_no_more_of_it() -> None:

@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from accounts.secret import Secret
 from deploy import transport
 from deploy.commands import run, script
 from deploy.jobs import LOST, Job
-from tests.sshd import Sshd, running
+from tests.sshd import Cut, Sshd, running
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,18 @@ def test_starting_a_job_twice_runs_it_once(job: Job, tmp_path: Path) -> None:
         job.start(f"echo ran >> {tmp_path}/count")
     followed(job)
     assert (tmp_path / "count").read_text() == "ran\n"
+
+
+def test_of_a_script_that_was_cut_off_nothing_is_run_and_the_next_worker_starts_the_whole(
+    job: Job, tmp_path: Path
+) -> None:
+    script = f"echo one >> {tmp_path}/ran\necho two >> {tmp_path}/ran"
+    with pytest.raises(transport.Unreachable, match="bytes have come"):
+        Job(Cut(job.connection), job.folder).start(script)
+    assert not job.exists()
+    job.start(script)
+    assert followed(job) == (b"", 0)
+    assert (tmp_path / "ran").read_text() == "one\ntwo\n"
 
 
 def test_following_from_an_offset_gives_the_rest_to_the_byte(job: Job) -> None:
@@ -85,6 +98,12 @@ def test_a_job_that_is_killed_ends_with_all_it_started_and_is_lost(job: Job, tmp
     written = alive.stat().st_size
     time.sleep(0.5)
     assert alive.stat().st_size == written
+
+
+def test_where_memory_runs_out_the_programs_of_a_job_are_taken_before_what_watches_over_it(job: Job) -> None:
+    job.start("cat /proc/self/oom_score_adj; cat /proc/$PPID/oom_score_adj")
+    own, watching = followed(job)[0].split()
+    assert (int(own), int(watching) < 500) == (500, True)
 
 
 def test_the_result_of_a_job_is_what_the_marked_command_printed(job: Job) -> None:
@@ -135,3 +154,20 @@ def test_a_system_that_hangs_up_once_keys_are_agreed_upon_is_unreachable(
     monkeypatch.setattr(transport, "_handshake", cut_short)
     with pytest.raises(transport.Unreachable):
         transport.host_key("127.0.0.1", sshd.port)
+
+
+def test_a_command_that_ends_before_we_have_said_all_does_not_break_the_connection(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where our thread is not given the processor between ending our input and telling the other side so."""
+    said_at_once = paramiko.Transport._send_user_message
+    end_of_input = paramiko.common.cMSG_CHANNEL_EOF
+
+    def said_late(connection: paramiko.Transport, message: paramiko.Message) -> None:
+        if message.asbytes().startswith(end_of_input):
+            time.sleep(0.2)
+        said_at_once(connection, message)
+
+    monkeypatch.setattr(paramiko.Transport, "_send_user_message", said_late)
+    job.start("true")
+    assert [job.exists(), job.result(), job.exists(), followed(job)] == [True, b"", True, (b"", 0)]

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from deploy import journal, queue
 from deploy.events import GENESIS, IllegalEvent, Kind, digest
+from deploy.logbook import Logbook
 from deploy.models import Event, Install, LogChunk
 from deploy.queue import Lease, LeaseLost
 from tests.builders import make_install
@@ -149,3 +150,50 @@ def test_a_forged_lease_is_no_lease() -> None:
             {"steps": []},
             lease=Lease(install.pk, uuid4(), "nobody", timezone.now(), timezone.now()),
         )
+
+
+def copying() -> tuple[Install, Lease]:
+    """An install in a worker's hands that is about to copy."""
+    install = make_install()
+    for kind, data in TO_COPY:
+        journal.append(install, kind, data)
+    claimed = queue.claim("first", timezone.now())
+    assert claimed
+    return claimed
+
+
+@pytest.mark.django_db
+def test_the_last_lines_of_a_step_are_stored_with_its_end_or_not_at_all() -> None:
+    install, lease = copying()
+    book = Logbook.open(install, lease, "copy", 1)
+    book.take(b"the last line\n")
+    assert queue.claim("second", timezone.now() + queue.LEASE_TIME + timedelta(seconds=1))
+    with pytest.raises(LeaseLost):
+        journal.append(install, *done("copy"), lease=lease, known=install.state(), log=book.cut())
+    assert not LogChunk.objects.exists()
+    journal.append(install, *done("copy"), log=book.cut())
+    assert LogChunk.objects.get().text == "the last line\n"
+    assert Install.objects.get().status == "succeeded"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("knows", [True, False])
+def test_the_next_step_begins_with_the_end_of_the_one_before(knows: bool) -> None:
+    install = make_install()
+    for kind, data in TO_COPY[:-2]:
+        known = journal.append(install, kind, data)
+    state = journal.append(install, *done("rescue"), known=known if knows else None, then=started("copy"))
+    assert state == install.state()
+    assert [event.kind for event in install.history()[-2:]] == [Kind.STEP_SUCCEEDED, Kind.STEP_STARTED]
+    assert Install.objects.get().last_seq == state.seq
+
+
+@pytest.mark.django_db
+def test_no_step_begins_where_a_cancel_was_asked_for_meanwhile() -> None:
+    install = make_install()
+    for kind, data in TO_COPY[:-2]:
+        known = journal.append(install, kind, data)
+    journal.append(install, Kind.CANCEL_REQUESTED, {})
+    state = journal.append(install, *done("rescue"), known=known, then=started("copy"))
+    assert (state.is_done("rescue"), state.of("copy").attempt) == (True, 0)
+    assert state == install.state()

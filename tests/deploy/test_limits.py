@@ -12,15 +12,17 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Project
+from accounts.secret import Secret
 from deploy import actions, limits, queue
 from deploy import worker as worker_module
+from deploy.context import dry_context
 from deploy.driver import Driver
 from deploy.events import Kind, Status
 from deploy.models import Install
-from deploy.step import Control, Done, Outcome, Step, WaitUntil
+from deploy.step import Control, Done, Outcome, Step, StreamSource, WaitUntil
 from deploy.steps import STEPS
 from deploy.worker import Worker
-from images.models import Image
+from images.models import Image, OwnImage, Publication, PublicationState
 from tests.builders import make_image, make_install, make_project, make_server, make_user
 from tests.deploy.situations import ALL_STEPS, Course, prove, tame
 
@@ -28,6 +30,7 @@ from tests.deploy.situations import ALL_STEPS, Course, prove, tame
 @pytest.fixture(autouse=True)
 def _no_limits(settings: Any) -> None:
     settings.LANDFALL_LIMIT = settings.LANDFALL_LIMIT_PROJECT = settings.LANDFALL_LIMIT_IMAGE = 0
+    settings.LANDFALL_MIRROR_READERS = 0
 
 
 @pytest.fixture
@@ -102,6 +105,66 @@ def test_who_stands_in_line_is_driven_by_nobody(settings: Any) -> None:
     assert queue.claim("worker", timezone.now()) is None
     admit()
     assert drive(second).status == Status.SUCCEEDED
+
+
+def own_image(url: str) -> Image:
+    """An image that a customer brings from there."""
+    image = make_image()
+    OwnImage.objects.create(image=image, url=Secret(f"{url}?signature=x"), checksum="sha256:0", shown_url=url)
+    return image
+
+
+@pytest.mark.django_db
+def test_customers_own_images_share_the_limit_of_an_image_by_the_host_that_they_come_from(settings: Any) -> None:
+    settings.LANDFALL_LIMIT_IMAGE = 1
+    first = request(image=own_image("https://one.example/a.qcow2"))
+    same_host = request(image=own_image("https://one.example/b.qcow2"))
+    other_host = request(image=own_image("https://two.example/a.qcow2"))
+    assert admit() == [first, other_host]
+    assert positions(same_host) == [1]
+    end(first)
+    assert admit() == [same_host]
+
+
+def publish(image: Image) -> Image:
+    """The image with a stream."""
+    Publication.objects.create(
+        image=image, state=PublicationState.DONE, requested_at=timezone.now(), sha256="cd" * 32, size=77
+    )
+    return image
+
+
+@pytest.mark.django_db
+def test_readers_spread_over_the_mirrors_and_none_has_more_than_its_number(settings: Any) -> None:
+    settings.LANDFALL_MIRRORS = ["http://one.example/images", "http://two.example"]
+    settings.LANDFALL_MIRROR_READERS = 2
+    image = publish(make_image())
+    installs = [request(image=image) for _ in range(5)]
+    other = request()
+    assert admit() == [*installs[:4], other]
+    mirrors = [Install.objects.get(pk=install.pk).mirror for install in (*installs[:4], other)]
+    assert mirrors == [*settings.LANDFALL_MIRRORS * 2, ""]
+    assert limits.place(Install.objects.get(pk=installs[4].pk)) == limits.Place(
+        1, "at most 2 installs from the same mirror run at once"
+    )
+    end(installs[1])
+    assert admit() == [installs[4]]
+    last = Install.objects.get(pk=installs[4].pk)
+    assert last.mirror == "http://two.example"
+    assert dry_context(last, last.server.facts()).image.stream == StreamSource(
+        ("http://two.example/" + "cd" * 32, "http://one.example/images/" + "cd" * 32), "cd" * 32, 77, with_token=False
+    )
+
+
+@pytest.mark.django_db
+def test_what_belongs_to_one_project_is_read_from_landfall_with_a_token(settings: Any) -> None:
+    settings.LANDFALL_MIRRORS = ["http://one.example/images"]
+    project = make_project()
+    install = request(project, publish(make_image(project=project)))
+    stream = dry_context(install, install.server.facts()).image.stream
+    assert stream
+    assert stream.with_token
+    assert stream.urls == (f"{settings.LANDFALL_MACHINE_URL}/machine/images/" + "cd" * 32,)
 
 
 @pytest.mark.django_db

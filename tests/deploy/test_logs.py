@@ -1,10 +1,12 @@
 """Logs as a page shows them: whatever a program prints."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import logs
+from deploy import fetching, logs
 from deploy.logs import LineKind, parse
 
 
@@ -22,6 +24,15 @@ def test_what_rsync_complains_of_behind_its_progress_is_output() -> None:
 def test_progress_of_rsync_is_read() -> None:
     (line,) = parse("    412,345,678  68%  412.00MB/s    0:00:19 (xfr#123, to-chk=1/200)\r")
     assert (line.kind, line.percent, line.rate, line.left) == (LineKind.PROGRESS, 68.0, "412.00MB/s", "0:00:19")
+
+
+def test_progress_of_a_fetch_is_read_as_the_program_says_it(capfd: pytest.CaptureFixture[str]) -> None:
+    transfer = fetching.Transfer(fetching.Wanted(("http://mirror/file",), "sha256:0"), fetching.Sink())
+    transfer.done, transfer.total = 50 << 20, 200 << 20
+    transfer._began, transfer._next_word = time.monotonic() - 60, 0
+    transfer._tell()
+    (line,) = parse(capfd.readouterr().err)
+    assert (line.kind, line.percent, line.left) == (LineKind.PROGRESS, 25.0, "0:03:00")
 
 
 def test_progress_of_curl_is_read() -> None:

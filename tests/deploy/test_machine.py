@@ -5,7 +5,7 @@ nothing of `deploy.events`' rules: it looks at the stored rows alone.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -64,6 +64,8 @@ DATA: Mapping[Kind, st.SearchStrategy[dict[str, Any]]] = {
     Kind.PHONED_HOME: calls,
     Kind.STEP_QUIET: told(since=st.just("2026-05-01T12:00:00+00:00"), command=texts, reason=texts),
     Kind.STEP_TALKS: of_attempt,
+    Kind.READ_BACK: told(certificate=st.just({"schema": 1, "ok": True, "findings": []})),
+    Kind.PASSPHRASE_SHOWN: st.fixed_dictionaries({"by": texts}),
     Kind.CANCEL_REQUESTED: st.fixed_dictionaries({"by": texts}),
     Kind.CANCELLED: st.fixed_dictionaries({"left": texts}),
     Kind.HOLD_REQUESTED: st.fixed_dictionaries({"by": texts, "before": steps}),
@@ -93,6 +95,7 @@ def next_commands(state: State) -> list[Command]:
             (Kind.STEP_WAITING, attempt | {"reason": "the machine"}),
             (Kind.STEP_QUIET, attempt | {"since": "2026-05-01T12:00:00+00:00"}),
             (Kind.STEP_TALKS, attempt),
+            (Kind.READ_BACK, attempt | {"certificate": {}}),
         ]
     if state.cancel_requested:
         return [(Kind.CANCELLED, {"left": "as it was"})]
@@ -385,6 +388,47 @@ class PersonLike(Writer):
 
     def command(self, number: int, known: State | None) -> Command:
         return (Kind.HOLD_REQUESTED, {"before": "wipe"}) if number % 2 == 0 else (Kind.RELEASED, {})
+
+
+class Scripted(Writer):
+    """Writes what it was given to write, one after the other."""
+
+    def __init__(self, install: Install, name: str, script: Sequence[Command]) -> None:
+        super().__init__(install, name, len(script))
+        self.script = script
+
+    def command(self, number: int, known: State | None) -> Command:
+        return self.script[number]
+
+
+ANYBODYS = st.sampled_from([
+    *((Kind.HOLD_REQUESTED, {"before": step}) for step in STEPS[:3]),
+    (Kind.RELEASED, {}), (Kind.CANCEL_REQUESTED, {}), (Kind.FORCE_RESET, {"failure": FAILURE}),
+    (Kind.RETRIED, {"step": STEPS[0]}), (Kind.RESCUE_READY, {"boot_id": "a"}), (Kind.PHONED_HOME, {"boot_id": "b"}),
+])  # fmt: skip
+"""What people and machines may want at any time, whatever a worker is doing."""
+
+
+@pytest.mark.django_db(transaction=True)
+@settings(max_examples=20, deadline=None, database=None)
+@given(st.lists(ANYBODYS, max_size=10), st.lists(ANYBODYS, max_size=10))
+def test_whatever_two_writers_want_at_once_all_that_was_taken_is_stored_once_and_what_could_not_follow_is_not(
+    one: Sequence[Command], other: Sequence[Command]
+) -> None:
+    install = make_install()
+    journal.append(install, Kind.PLANNED, {"steps": list(STEPS), "mark": "planned"})
+    writers = [Scripted(install, "one", one), Scripted(install, "other", other)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.error is None, writer.error
+        assert len(writer.returned) + writer.refused == writer.times
+    state = prove(install)
+    judge(install)
+    stored = {event.data["mark"]: event.seq for event in install.history()[2:]}
+    assert len(stored) == state.seq - 2, "one event is there twice"
+    assert stored == {f"{writer.name} {number}": seq for writer in writers for number, seq in writer.returned.items()}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from deploy import queue
@@ -110,3 +111,47 @@ def test_an_install_that_somebody_keeps_locked_does_not_keep_the_others_waiting(
         frozen.join()
     assert claimed
     assert claimed[0] == free
+
+
+@pytest.mark.django_db
+def test_all_that_a_dead_worker_had_is_taken_over_at_once() -> None:
+    make_install()
+    now = timezone.now()
+
+    def statements() -> int:
+        nonlocal now
+        now += queue.LEASE_TIME * 1.1
+        with CaptureQueriesContext(connection) as captured:
+            claimed = queue.claim_all("worker", now, 50)
+        assert len(claimed) == Install.objects.count()
+        assert all(install.lease_token == lease.token for install, lease in claimed)
+        return len(captured)
+
+    assert statements()
+    few = statements()
+    for _ in range(10):
+        make_install()
+    assert statements() == few
+    assert {lease.taken_from for _, lease in queue.claim_all("another", now + queue.LEASE_TIME * 1.1, 50)} == {"worker"}
+
+
+@pytest.mark.django_db
+def test_a_worker_renews_what_has_run_out_in_its_own_hands_and_does_not_take_it_over() -> None:
+    make_install()
+    now = timezone.now()
+    ((_, lease),) = queue.claim_all("worker", now, 50)
+    late = now + queue.LEASE_TIME * 1.1
+    assert queue.claim_all("worker", late, 50, {lease.token}) == []
+    assert queue.renew([lease], late) == 1
+    assert not queue.due(late + queue.LEASE_TIME / 2).exists()
+
+
+@pytest.mark.django_db
+def test_no_more_are_claimed_than_there_are_slots_and_those_first_that_wait_the_longest() -> None:
+    now = timezone.now()
+    installs = [make_install() for _ in range(5)]
+    for number, install in enumerate(installs):
+        Install.objects.filter(pk=install.pk).update(wake_at=now - timedelta(minutes=number))
+    claimed = queue.claim_all("worker", now, 2)
+    assert [install.pk for install, _ in claimed] == [installs[4].pk, installs[3].pk]
+    assert len(queue.claim_all("worker", now, 50)) == 3

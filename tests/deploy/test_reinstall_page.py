@@ -1,16 +1,17 @@
 """Putting a reinstall together: four sections, nothing lost on the way, nothing asked for that was not seen."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 
 from accounts.models import Project, Role, SSHKey
 from deploy.models import Install
 from images.models import Image, ImageState
-from servers.models import Server
 from tests.builders import (
     GIB,
     make_disk,
@@ -23,49 +24,9 @@ from tests.builders import (
     public_key,
 )
 from tests.deploy.test_install_page import text
+from tests.deploy.visits import Visit
 
 pytestmark = pytest.mark.django_db
-
-
-class Visit:
-    """Somebody at the reinstall page of a server, clicking as a browser without scripts does."""
-
-    def __init__(self, server: Server, client: Client) -> None:
-        self.server, self.client = server, client
-        self.url = f"/servers/{server.name}/reinstall/"
-        self.html = client.get(self.url).content.decode()
-
-    def submit(self, go: str, **fields: Any) -> Any:
-        """Presses a button of the open section; the page behind it."""
-        section = re.search(r'name="section" value="(\w+)"', self.html)
-        reviewed = re.search(r'name="reviewed" value="(\w+)"', self.html)
-        data = {"section": section[1] if section else "", "go": go, **fields}
-        if reviewed:
-            data.setdefault("reviewed", reviewed[1])
-        response = self.client.post(self.url, data, follow=True)
-        self.html = response.content.decode()
-        return response
-
-    @property
-    def open(self) -> str:
-        """The section that is open."""
-        found = re.search(r'name="section" value="(\w+)"', self.html)
-        assert found
-        return found[1]
-
-    @property
-    def words(self) -> str:
-        return text(self.html.encode())
-
-    def to_review(self, image: Image, key: SSHKey, **access: Any) -> None:
-        """Goes through the sections with what is sensible."""
-        self.submit("next", image=image.pk)
-        self.submit("next", layout="raid1", swap="0")
-        self.submit("next", **({"hostname": self.server.name, "keys": [key.pk]} | access))
-
-    def erase(self, name: str = "") -> Any:
-        """Types the name, and presses the last button."""
-        return self.submit("erase", confirm=name or self.server.name)
 
 
 @pytest.fixture
@@ -162,7 +123,7 @@ def test_a_layout_that_cannot_be_says_why_and_is_not_offered(project: Project, i
 def test_a_kept_disk_is_not_erased(visit: Visit, image: Image, key: SSHKey) -> None:
     kept = visit.server.facts().disks[1]
     visit.submit("next", image=image.pk)
-    visit.submit("next", layout="plain", swap="0", keep=[kept.identity])
+    visit.submit("next", layout="plain", swap="0", disk=[f"keep:{kept.identity}"])
     visit.submit("next", hostname="web-14", keys=[key.pk])
     assert "1 disk is kept" in visit.words
     visit.erase()
@@ -214,10 +175,21 @@ def test_images_that_are_not_offered_cannot_be_chosen(visit: Visit) -> None:
         assert visit.submit("next", image=one.pk).status_code == 400
 
 
-def test_an_image_past_its_end_of_life_is_shown_and_refused(visit: Visit) -> None:
+def test_an_image_past_its_end_of_life_is_no_longer_offered_and_the_page_says_so(visit: Visit) -> None:
     old = make_image(name="Debian 9", end_of_life="2022-06-30")
+    visit.html = visit.client.get(visit.url).content.decode()
+    assert f'value="{old.pk}"' not in visit.html
+    assert "No longer offered, because nobody mends it any more: Debian 9 (since 2022-06-30)" in visit.words
     assert visit.submit("next", image=old.pk).status_code == 400
     assert "Debian 9 has reached its end of life" in visit.words
+
+
+def test_an_image_near_its_end_of_life_is_offered_with_a_warning(visit: Visit) -> None:
+    near = make_image(name="Debian 11", end_of_life=timezone.now().date() + timedelta(days=30))
+    assert "Its end of life is near" not in visit.words
+    visit.html = visit.client.get(visit.url).content.decode()
+    assert "Its end of life is near" in visit.words
+    assert visit.submit("next", image=near.pk).status_code != 400
 
 
 def test_a_pasted_key_becomes_one_of_the_project_and_is_chosen(visit: Visit, image: Image, project: Project) -> None:

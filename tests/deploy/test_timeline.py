@@ -241,7 +241,8 @@ def test_every_place_is_said_of_the_server_by_its_name() -> None:
 
 
 EVERYTHING = history(
-    (Kind.REQUESTED, {"by": "carla", "server": "web-14", "image": {"name": "Debian 12"}}),
+    (Kind.REQUESTED, {"by": "carla", "server": "web-14", "image": {"name": "Debian 12"}, "passphrase": "made"}),
+    (Kind.PASSPHRASE_SHOWN, {"by": "carla"}),
     (Kind.PLANNED, {"steps": ["rescue", "copy"]}),
     started("rescue"),
     restarted("network"),
@@ -255,6 +256,7 @@ EVERYTHING = history(
     started("copy"),
     QUIET,
     (Kind.STEP_TALKS, {"step": "copy", "attempt": 1}),
+    (Kind.READ_BACK, {"step": "copy", "attempt": 1, "certificate": {"findings": [{"what": "/dev/vda1", "ok": True}]}}),
     (Kind.TAKEN_OVER, {"from": "host-a:1", "by": "host-b:2"}),
     broken("copy", resume_from="copy"),
     started("copy", 2),
@@ -286,6 +288,7 @@ def test_every_kind_of_event_has_a_sentence_of_its_own() -> None:
         "otto asked to hold it before Copy the image.",
         "Held before Copy the image.",
         "otto released it.",
+        "The disks were read back: all 1 things are as planned.",
         "Worker host-b:2 took over from host-a:1, which was not heard of any more.",
         "Copy the image failed: It broke. Another attempt follows, from Copy the image.",
         "Copy the image began, attempt 2.",

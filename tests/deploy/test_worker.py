@@ -6,23 +6,30 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
+from accounts.models import Role
 from accounts.secret import Secret
-from deploy import steps
+from deploy import actions, journal, queue, steps
+from deploy import worker as workers
+from deploy.control import Line, StepControl
 from deploy.events import Kind, Status
+from deploy.leased import Leased
 from deploy.models import Install
 from deploy.worker import Worker
 from metadata import tokens
 from metadata.models import Boot, Purpose
 from metadata.signals import machine_called
-from tests.builders import make_install, make_server
+from tests.builders import make_install, make_server, make_user
+from tests.deploy.histories import running
 from tests.servers.bad_bmc import PASSWORD, USER
 from tests.servers.bad_bmc import running as running_bmc
 
@@ -97,17 +104,72 @@ def test_a_rescue_system_that_never_calls_fails_with_blame_hardware_and_a_fix(
     assert failure
     assert (failure.code, failure.blame.value) == ("rescue-silent", "hardware")
     assert "console" in failure.fix
-    assert len(install.state().cycling) == 2
+    restarts = install.events.filter(kind=Kind.POWER_CYCLING).order_by("seq")
+    assert [bool(event.data.get("back")) for event in restarts] == [False, False, True]
     assert Boot.objects.get(server=install.server).target == "disk"
 
 
-def test_a_call_for_an_install_that_has_ended_changes_nothing(worker: Worker) -> None:
+def test_a_worker_that_is_behind_with_what_it_has_takes_no_more_until_it_has_caught_up(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_look = threading.Event()
+    may_look.set()
+    look = queue.notices
+
+    def slowly(leases: Iterable[queue.Lease]) -> dict[UUID, queue.Notice]:
+        may_look.wait(60)
+        return look(leases)
+
+    monkeypatch.setattr(queue, "notices", slowly)
+    monkeypatch.setattr(workers, "BEHIND", workers.LOOK_EVERY + 0.5)
+    with running_bmc(hangs=10) as bmc:
+        make_install(make_server(bmc_url=f"http://127.0.0.1:{bmc.port}"))
+        wait_for(lambda: Install.objects.exclude(lease_token=None).exists())
+        may_look.clear()
+        time.sleep(workers.BEHIND + workers.LOOK_EVERY)
+        late = by_hand()
+        time.sleep(2 * workers.POLL)
+        late.refresh_from_db()
+        assert late.status == Status.QUEUED and late.lease_token is None
+        may_look.set()
+        wait_for(lambda: waiting(late))
+        bmc.hangs = 0
+
+
+def test_a_rescue_system_that_calls_for_an_install_that_has_ended_changes_nothing(worker: Worker) -> None:
     install = by_hand()
     wait_for(lambda: waiting(install))
     Install.objects.filter(pk=install.pk).update(status=Status.CANCELLED)
     before = install.events.count()
-    machine_called.send(None, install=install.uuid, server=install.server, call="phone-home", payload={})
+    payload = {"host_keys": [], "boot_id": "b"}
+    machine_called.send(None, install=install.uuid, server=install.server, call="ready", payload=payload)
     assert install.events.count() == before
+
+
+def test_a_new_system_that_calls_when_its_install_was_given_up_is_found_by_a_retry() -> None:
+    """It calls once: with its token used up, and its unit gone, nobody else would ever hear of it."""
+    install, _ = running("phone-home")
+    journal.append(install, Kind.CANCEL_REQUESTED, {"by": "carla"})
+    journal.append(install, Kind.CANCELLED, {"left": "somewhere"})
+    payload = {"host_keys": ["ssh-ed25519 AAAA"], "boot_id": "new"}
+    machine_called.send(None, install=install.uuid, server=install.server, call="phone-home", payload=payload)
+    install.refresh_from_db()
+    assert install.status == Status.CANCELLED and not queue.due(timezone.now()).exists()
+    actions.retry(install, make_user(Role.OPS))
+    home = install.state().phone_home
+    assert home and home.boot_id == "new"
+
+
+def test_however_long_an_install_was_held_its_new_system_can_call() -> None:
+    install, _ = running("bootable")
+    token = tokens.mint(install.uuid, install.server, Purpose.PHONE_HOME, timedelta(seconds=-1)).reveal()
+    with pytest.raises(tokens.TokenSpent):
+        tokens.look(token, Purpose.PHONE_HOME)
+    claimed = queue.claim("w", timezone.now())
+    assert claimed
+    leased = Leased(*claimed, threading.Event())
+    StepControl(leased, Line(leased), steps.STEPS["reboot"]).boot_from_disk()
+    assert tokens.look(token, Purpose.PHONE_HOME)
 
 
 def test_a_bmc_that_does_not_answer_is_blamed_on_the_provider(worker: Worker) -> None:

@@ -1,14 +1,14 @@
-"""One house for all end-to-end tests, and the installs that are done in it: elm's in threads, oak's beside them."""
+"""One house for all end-to-end tests, and the installs that are done in it: elm's in a thread, oak's beside it."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from playwright.sync_api import Browser
 
+from tests import chromium
 from tests.e2e import installs
 from tests.e2e.house import House, running
-from tests.e2e.installs import Elm, Proof
+from tests.e2e.installs import Proof
 
 
 @pytest.fixture(scope="session")
@@ -18,36 +18,20 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture(scope="session")
-def elm(house: House) -> Iterator[Elm]:
-    """elm's two installs, one after the other, while oak is installed too."""
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(installs.of_elm_with_power_cut_and_phone_home_blocked, house)
-
-        def once_more() -> Proof:
-            first.exception()  # whatever became of it
-            return installs.of_elm_with_cloud_init_deleted(house)
-
-        yield Elm(first, pool.submit(once_more))
+def elm_begun(house: House) -> "Iterator[Future[Proof]]":
+    """elm's install, in a thread, as it comes."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(installs.of_elm_with_all_taken_away, house)
         house.end_commands()
 
 
 @pytest.fixture(scope="session")
-def oak(house: House, elm: Elm, chromium: Browser) -> Proof:
+def oak(house: House, elm_begun: "Future[Proof]") -> Proof:
     """oak's install, begun after elm's."""
-    return installs.of_oak_by_clicking(house, chromium)
+    with chromium.running() as browser:
+        return installs.of_oak_by_clicking(house, browser)
 
 
 @pytest.fixture(scope="session")
-def aftermath_of_oak(house: House, oak: Proof) -> str:
-    """What the phone-home guard would read of the system on oak's mirror."""
-    return str(house.inside("aftermath", server="oak", patience=installs.LONGEST))
-
-
-@pytest.fixture(scope="session")
-def elm_first(elm: Elm) -> Proof:
-    return elm.first.result(timeout=2 * installs.LONGEST)
-
-
-@pytest.fixture(scope="session")
-def elm_second(elm: Elm) -> Proof:
-    return elm.second.result(timeout=3 * installs.LONGEST)
+def elm(elm_begun: "Future[Proof]") -> Proof:
+    return elm_begun.result(timeout=2 * installs.LONGEST)

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from images.factory import variants
 from lab.demo import BMC_USER
+from rescue import build as rescue
 from tests import postgres
 from tests.ports import free_port
 
@@ -43,8 +45,12 @@ QUESTIONS: Mapping[str, str] = {
 }
 
 
-PATIENCE = "3"
-"""An emulated processor is ten to twenty times slower than a real one."""
+PATIENCE = os.environ.get("LANDFALL_TEST_PATIENCE", "3")
+"""An emulated processor is ten to twenty times slower than a real one; on a busy machine even slower."""
+
+
+STREAMED = "Debian 12, published"
+"""The image, as a RAW file, that is copied as a stream once it is published; the demo's own is copied by rsync."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ class House:
     def dismiss(self) -> None:
         """No worker any more."""
         while self.workers:
-            _end(self.workers.pop())
+            end(self.workers.pop())
 
     def cut_power(self, server: str) -> float:
         """The server without power, at once; the time at which it was."""
@@ -144,8 +150,9 @@ class House:
         return time.time()
 
     def console(self, server: str) -> str:
-        """Everything that the server ever wrote to its serial port."""
-        return (self.var / "lab" / server / "console.log").read_text(errors="replace")
+        """Everything that the server ever wrote to its serial port; nothing before it was switched on."""
+        log = self.var / "lab" / server / "console.log"
+        return log.read_text(errors="replace") if log.exists() else ""
 
     def ask(self, port: int) -> dict[str, str]:
         """The answers of an installed system to all questions."""
@@ -153,12 +160,15 @@ class House:
         script = "systemctl is-system-running --wait >/dev/null\n" + "".join(
             f"echo '### {name}'; {{ {question}; }} 2>&1\n" for name, question in QUESTIONS.items()
         )
-        answer = subprocess.run(
-            ["ssh", "-i", str(self.var / "demo_key"), "-p", str(port), *_SSH, "debian@127.0.0.1", "sudo", "bash", "-s"],
-            input=script, text=True, capture_output=True, timeout=300, check=True,
-        ).stdout  # fmt: skip
-        parts = answer.split("### ")[1:]
+        parts = self.say(port, script).split("### ")[1:]
         return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
+
+    def say(self, port: int, script: str, patience: float = 300) -> str:
+        """What a script prints, run as root on an installed system."""
+        return subprocess.run(
+            ["ssh", "-i", str(self.var / "demo_key"), "-p", str(port), *_SSH, "debian@127.0.0.1", "sudo", "bash", "-s"],
+            input=script, text=True, capture_output=True, timeout=patience, check=True,
+        ).stdout  # fmt: skip
 
 
 _SSH = (
@@ -180,14 +190,14 @@ def running(var: Path) -> Iterator[House]:
         "    print('ready', ports.ssh, flush=True)\n    stop.wait()\n"
     )
     env = {key: value for key, value in os.environ.items() if not key.startswith(("LANDFALL_", "DJANGO_", "DATABASE_"))}
-    env |= {"LANDFALL_VAR": str(var), "LANDFALL_SECRET_KEY": "of the tests alone", "LANDFALL_SEAL_KEYS": _SEAL_KEY}
+    env |= {"LANDFALL_VAR": str(var), "LANDFALL_SECRET_KEY": "of the tests alone", "LANDFALL_SEAL_KEYS": SEAL_KEY}
     with ExitStack() as stack:
         if os.environ.get("LANDFALL_TEST_DATABASE", "").startswith("postgres"):
             env["DATABASE_URL"] = stack.enter_context(postgres.cluster()).url("postgres")
         process = subprocess.Popen(
             [sys.executable, "-c", script], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
-        stack.callback(_end, process)
+        stack.callback(end, process)
         assert process.stdout
         for line in process.stdout:
             if line.startswith("ready"):
@@ -198,10 +208,13 @@ def running(var: Path) -> Iterator[House]:
             "LANDFALL_URL": f"http://127.0.0.1:{web}",
             "LANDFALL_MACHINE_URL": f"http://10.0.2.2:{web}",
             "OAK_PORT": line.split()[1],
+            "LANDFALL_RESCUE_DIR": str(rescue.ensure(print)),
             "ELM_PORT": str(int(line.split()[1]) + 1),
         }
         house = House(settings["LANDFALL_URL"], var, env | settings, f"http://127.0.0.1:{bmc}")
         stack.callback(house.dismiss)
+        file = variants.ensure("debian-12", variants.Form.RAW, print)
+        house.manage("import_image", str(file), "--name", STREAMED, "--flavour", "debian-12", "--state", "offered")
         house.hire()
         yield house
 
@@ -215,10 +228,11 @@ def _two_free_ports() -> int:
                 return port
 
 
-_SEAL_KEY = "dGhlIHRlc3RzIG93biBrZXksIGZvciBub3RoaW5nLiA="
+SEAL_KEY = "dGhlIHRlc3RzIG93biBrZXksIGZvciBub3RoaW5nLiA="
 
 
-def _end(process: "subprocess.Popen[Any]") -> None:
+def end(process: "subprocess.Popen[Any]") -> None:
+    """The process, stopped: asked first, and after a minute no longer asked."""
     process.terminate()
     try:
         process.wait(60)

@@ -57,6 +57,7 @@ def history(server: str, install: int = -1) -> dict[str, Any]:
         },
         "verified": state.result("verify").get("verified"),
         "host_keys": state.result("verify").get("host_keys"),
+        "certificate": state.result("verify").get("certificate"),
         "refold_equals_row": all(getattr(row, key) == value for key, value in journal.projection(state).items()),
         "chain_holds": link == row.digest,
         "failure": row.failure,
@@ -85,6 +86,11 @@ def log(server: str, step: str, attempt: int) -> str:
     """The stored log of an attempt of the latest install."""
     chunks = latest(server).log.filter(step=step, attempt=attempt).order_by("offset")
     return "".join(chunk.text for chunk in chunks)
+
+
+def whole_log(server: str) -> list[str]:
+    """All pieces of the stored log of the latest install."""
+    return list(latest(server).log.values_list("text", flat=True))
 
 
 # As ops
@@ -214,8 +220,8 @@ def aftermath(server: str, patience: float) -> str:
 _ALL: dict[str, Callable[..., Any]] = {
     one.__name__: one
     for one in (
-        count, history, log, hold, release, retry, examine, compare_logs, wait_until_alone, wait_for_power_cycles,
-        aftermath,
+        count, history, log, whole_log, hold, release, retry, examine, compare_logs, wait_until_alone,
+        wait_for_power_cycles, aftermath,
     )
 }  # fmt: skip
 

@@ -1,10 +1,13 @@
 """Image files for tests, made with the real tools; none needs root."""
 
+import lzma
 import struct
 import subprocess
 from pathlib import Path
 
 MIB = 2**20
+CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
+"""cap_net_bind_service+ep"""
 ROOT_X86_64 = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
 LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
@@ -71,3 +74,25 @@ def patch(path: Path, offset: int, kind: str, *values: int | bytes) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(struct.pack(f">{kind}", *values))
+
+
+EXTENT = 4 * MIB
+_SAMPLE = Path(__file__).with_name("samples") / "lvm2-metadata.xz"
+"""The first MiB of a physical volume as LVM2 2.03.16 wrote it: group vg0 with its volumes swap, home and root."""
+
+_ROOT_EXTENTS = (2, 3, 4, 5, 6, 9, 10)
+"""Where root lies: it was made larger once, and so has two segments."""
+
+ROOT_VOLUME_SIZE = len(_ROOT_EXTENTS) * EXTENT
+
+
+def make_physical_volume(path: Path, root: Path) -> Path:
+    """A physical volume of 64 MiB, in whose volume vg0/root the file system of 28 MiB lies."""
+    content = root.read_bytes()
+    with path.open("wb") as file:
+        file.write(lzma.decompress(_SAMPLE.read_bytes()))
+        file.truncate(64 * MIB)
+        for number, extent in enumerate(_ROOT_EXTENTS):
+            file.seek(MIB + extent * EXTENT)
+            file.write(content[number * EXTENT : (number + 1) * EXTENT])
+    return path

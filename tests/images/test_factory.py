@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
+import tarfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from images.factory.build import ensure, make_disk
-from images.factory.recipe import DEBIAN_12, MIB, ROOT_X86_64, mmdebstrap, pack_script
+from images.factory.recipe import DEBIAN_12, MIB, RECIPES, ROOT_X86_64, Recipe, mmdebstrap, pack_script
+from images.factory.variants import Form, ova, raw
 from rescue.workshop import BuildFailed
 
 
@@ -45,10 +49,55 @@ def test_packages_come_from_the_mirror_that_mmdebstrap_knows() -> None:
     assert not any("://" in word for word in mmdebstrap(DEBIAN_12, Path("extra.tar"), Path("out")))
 
 
-def test_both_firmwares_are_served_without_a_network() -> None:
-    assert {"grub-pc-bin", "grub-efi-amd64-bin", "efibootmgr", "mdadm", "lvm2", "zstd"} <= set(DEBIAN_12.packages)
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_both_firmwares_and_every_layout_are_served_without_a_network(recipe: Recipe) -> None:
+    assert {"grub-pc-bin", "grub-efi-amd64-bin", "efibootmgr", "zstd"} <= set(recipe.packages)
+    assert {"mdadm", "lvm2", "cryptsetup-initramfs", "xfsprogs", "btrfs-progs"} <= set(recipe.packages)
     # these two exclude each other
-    assert not {"grub-pc", "grub-efi-amd64"} & set(DEBIAN_12.packages)
+    assert not {"grub-pc", "grub-efi-amd64"} & set(recipe.packages)
+
+
+def test_debian_11_has_no_package_of_its_own_for_resolved() -> None:
+    assert [name for name, recipe in RECIPES.items() if "systemd-resolved" in recipe.packages] == [
+        "debian-12", "debian-13",
+    ]  # fmt: skip
+
+
+def make_qcow2(folder: Path) -> tuple[Path, bytes]:
+    """An image of 4 MiB with something at its beginning and its end, and its bytes."""
+    content = b"first".ljust(4 * MIB - 4, b"\0") + b"last"
+    (folder / "disk").write_bytes(content)
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", folder / "disk", folder / "disk.qcow2"], check=True)
+    return folder / "disk.qcow2", content
+
+
+def test_an_image_as_raw_is_its_disk(tmp_path: Path) -> None:
+    qcow2, content = make_qcow2(tmp_path)
+    assert raw("tiny", qcow2, tmp_path, print).read_bytes() == content
+
+
+def test_an_image_as_ova_is_a_descriptor_a_manifest_that_holds_and_the_disk_compressed(tmp_path: Path) -> None:
+    qcow2, content = make_qcow2(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    with tarfile.open(ova("tiny", qcow2, tmp_path / "scratch", print)) as tar:
+        assert tar.getnames() == ["tiny.ovf", "tiny.mf", "tiny-disk1.vmdk"]
+        tar.extractall(tmp_path, filter="data")
+    for line in (tmp_path / "tiny.mf").read_text().splitlines():
+        name, checksum = line.removeprefix("SHA256(").split(")= ")
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == checksum
+    ovf = ElementTree.parse(tmp_path / "tiny.ovf")
+    space = "{http://schemas.dmtf.org/ovf/envelope/1}"
+    (file,), (disk,) = ovf.iter(f"{space}File"), ovf.iter(f"{space}Disk")
+    assert file.get(f"{space}href") == "tiny-disk1.vmdk"
+    assert file.get(f"{space}size") == str((tmp_path / "tiny-disk1.vmdk").stat().st_size)
+    assert disk.get(f"{space}capacity") == str(len(content))
+    vmdk = ["qemu-img", "convert", "-f", "vmdk", "-O", "raw", tmp_path / "tiny-disk1.vmdk", tmp_path / "back"]
+    subprocess.run(vmdk, check=True)
+    assert (tmp_path / "back").read_bytes() == content
+
+
+def test_every_form_has_a_name_on_the_command_line() -> None:
+    assert [form.value for form in Form] == ["qcow2", "raw", "ova"]
 
 
 def test_the_file_system_has_no_feature_that_debian_12s_grub_cannot_read() -> None:
@@ -56,15 +105,30 @@ def test_the_file_system_has_no_feature_that_debian_12s_grub_cannot_read() -> No
 
 
 def test_an_image_that_the_factory_does_not_know_is_refused_with_those_it_knows() -> None:
-    with pytest.raises(BuildFailed, match="it builds: debian-12"):
+    with pytest.raises(BuildFailed, match="it builds: debian-11, debian-12, debian-13"):
         ensure("plan-9", print)
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(
+            recipe, id=name, marks=() if recipe is DEBIAN_12 else (pytest.mark.long, pytest.mark.xdist_group(name))
+        )
+        for name, recipe in RECIPES.items()
+    ],
+)
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    """Each image that is built; Debian 12 alone in a run that is to be short."""
+    assert isinstance(request.param, Recipe)
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root file system of the built image, cut out of its disk; building takes two minutes, the first time."""
     folder = tmp_path_factory.mktemp("image")
-    subprocess.run(["qemu-img", "convert", "-O", "raw", ensure("debian-12", print), folder / "disk"], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", ensure(recipe.name, print), folder / "disk"], check=True)
     cut = ["dd", f"if={folder / 'disk'}", f"of={folder / 'root'}", "bs=1M", "skip=1", "conv=sparse", "status=none"]
     subprocess.run(cut, check=True)
     (folder / "disk").unlink()
@@ -78,9 +142,9 @@ def look(root: Path, request: str) -> str:
 
 
 @pytest.mark.qemu
-def test_the_built_file_system_is_whole(root: Path) -> None:
+def test_the_built_file_system_is_whole(recipe: Recipe, root: Path) -> None:
     subprocess.run(["e2fsck", "-fn", root], check=True, capture_output=True)
-    assert 'VERSION_ID="12"' in look(root, "cat /usr/lib/os-release")
+    assert f'VERSION_ID="{recipe.version}"' in look(root, "cat /usr/lib/os-release")
 
 
 @pytest.mark.qemu
@@ -110,7 +174,7 @@ def test_nothing_of_the_build_is_left_in_the_image(root: Path) -> None:
     "path",
     [
         "/usr/lib/grub/i386-pc/modinfo.sh", "/usr/lib/grub/x86_64-efi/modinfo.sh", "/usr/sbin/grub-install",
-        "/usr/sbin/mdadm", "/usr/sbin/netplan", "/usr/bin/cloud-init", "/usr/sbin/sshd", "/usr/bin/sudo",
+        "/sbin/mdadm", "/usr/sbin/netplan", "/usr/bin/cloud-init", "/usr/sbin/sshd", "/usr/bin/sudo",
     ],
 )  # fmt: skip
 def test_the_built_image_has_what_an_install_needs(root: Path, path: str) -> None:

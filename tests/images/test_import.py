@@ -10,7 +10,8 @@ from pytest_django import Settings
 
 from images.models import Image, ImageState, Licence, LicenceKind
 from tests.builders import make_project
-from tests.images.disks import make_image, run
+from tests.images.disks import convert, make_image, run
+from tests.images.test_ova import manifest, ovf
 from tests.images.web import site
 
 pytestmark = pytest.mark.django_db
@@ -103,6 +104,16 @@ def test_a_wrong_checksum_is_refused_with_both(qcow2: Path) -> None:
     assert sha256(qcow2) in message
 
 
+def test_a_sha512_is_compared_where_that_is_what_is_published(qcow2: Path) -> None:
+    right = hashlib.sha512(qcow2.read_bytes()).hexdigest()
+    message = refused(qcow2, f"--sha512={'0' * 128}")
+    assert right in message
+    assert "SHA-512" in message
+    assert "no SHA-512" in refused(qcow2, f"--sha512={sha256(qcow2)}")
+    import_(qcow2, f"--sha512={right}")
+    assert Image.objects.get().sha256 == sha256(qcow2)
+
+
 @pytest.mark.parametrize("text", ["abc", "g" * 64, "0" * 63])
 def test_what_is_no_checksum_is_refused_before_anything_is_read(text: str) -> None:
     assert "no SHA-256" in refused("/nowhere", f"--sha256={text}")
@@ -116,6 +127,17 @@ def test_a_checksum_may_be_written_in_capitals(qcow2: Path) -> None:
 def test_a_hostile_file_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     run("qemu-img", "create", "-f", "qcow2", "-F", "raw", "-b", "/etc/shadow", "-u", tmp_path / "evil.qcow2", "1G")
     assert "backing file" in refused(tmp_path / "evil.qcow2")
+
+
+@pytest.mark.parametrize(("driver", "ending", "format"), [("vmdk", "vmdk", "vmdk"), ("vpc", "vhd", "vhd")])
+def test_other_formats_are_entered_as_what_they_are(
+    driver: str, ending: str, format: str, qcow2: Path, tmp_path: Path
+) -> None:
+    other = convert(qcow2.with_name("image.raw"), tmp_path / f"image.{ending}", format=driver)
+    import_(other)
+    image = Image.objects.get()
+    assert (image.format, image.get_format_display()) == (format, format.upper())
+    assert image.capabilities["root_file_system"]["type"] == "ext4"
 
 
 def test_a_file_that_is_not_what_its_name_says_is_refused(qcow2: Path, tmp_path: Path) -> None:
@@ -165,3 +187,50 @@ def test_a_store_that_cannot_be_written_is_named(qcow2: Path, settings: Settings
     settings.LANDFALL_IMAGES_DIR = tmp_path / "file" / "store"
     with pytest.raises(CommandError, match="Not a directory"):
         import_(qcow2)
+
+
+# An OVF in a folder with its disks
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """What a hypervisor exports: the description, the manifest and the disk, in one folder."""
+    folder = tmp_path / "export"
+    folder.mkdir()
+    raw = make_image(tmp_path, suffix="raw")
+    disk = convert(raw, folder / "vm-disk1.vmdk", "-o", "subformat=streamOptimized", format="vmdk").read_bytes()
+    files = {"vm.ovf": ovf("vm-disk1.vmdk"), "vm-disk1.vmdk": disk}
+    (folder / "vm.mf").write_bytes(manifest(files))
+    (folder / "vm.ovf").write_bytes(files["vm.ovf"])
+    return folder / "vm.ovf"
+
+
+def test_an_ovf_is_taken_with_the_disk_beside_it(export: Path) -> None:
+    assert "OVA" in import_(export)
+    image = Image.objects.get()
+    assert (image.format, image.source) == ("ova", str(export))
+    assert image.capabilities["manifest"] == "sha256"
+    assert stored() == [image.path]
+
+
+def test_the_same_export_is_entered_once(export: Path) -> None:
+    import_(export)
+    assert "in the catalogue already" in import_(export, "--name=Again")
+
+
+def test_a_damaged_disk_beside_an_ovf_is_told_by_the_manifest(export: Path) -> None:
+    with (export.parent / "vm-disk1.vmdk").open("ab") as disk:
+        disk.write(b"more")
+    assert "as the manifest says" in refused(export)
+
+
+@pytest.mark.parametrize("name", ["../vm-disk1.vmdk", "/etc/shadow", "..", "vm-disk2.vmdk", "link.vmdk", "folder"])
+def test_an_ovf_brings_in_nothing_but_plain_files_beside_it(name: str, export: Path) -> None:
+    (export.parent / "link.vmdk").symlink_to(export.parent / "vm-disk1.vmdk")
+    (export.parent / "folder").mkdir()
+    export.write_bytes(ovf(name))
+    assert "The OVF's" in refused(export)
+
+
+def test_a_checksum_of_an_ovf_is_refused(export: Path) -> None:
+    assert "says nothing of its disks" in refused(export, f"--sha256={sha256(export)}")

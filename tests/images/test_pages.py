@@ -1,6 +1,11 @@
 """The catalogue, adding an image, and the licences."""
 
 import hashlib
+import html
+import io
+import json
+import re
+import tarfile
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +22,8 @@ from accounts.secret import Secret
 from deploy.models import Install
 from images import catalogue
 from images.found import Found
-from images.importing import public_source
 from images.models import Image, ImageState, Licence
+from images.store import public_source
 from tests.builders import make_image, make_install, make_project, make_server, make_user
 from tests.pages import browser, forbidden_parts, queries, text
 
@@ -131,7 +136,7 @@ def test_images_stand_by_family_newest_version_first() -> None:
     assert titles == ["Debian 12", "Red Hat Enterprise Linux 8", "Red Hat Enterprise Linux 7"]
 
 
-@pytest.mark.parametrize("days, ends", [(-1, "past"), (0, "soon"), (90, "soon"), (91, ""), (None, "")])
+@pytest.mark.parametrize("days, ends", [(-1, "past"), (0, "past"), (1, "soon"), (90, "soon"), (91, ""), (None, "")])
 def test_the_end_of_life_is_told_in_time(days: int | None, ends: str) -> None:
     image = make_image(end_of_life=None if days is None else TODAY + timedelta(days=days))
     assert catalogue.row_of(catalogue.with_statistics(Image.objects.filter(pk=image.pk)).get(), TODAY).ends == ends
@@ -207,9 +212,9 @@ def test_what_the_file_says_of_itself_is_not_changed_by_a_form() -> None:
 
 @pytest.mark.parametrize(
     "field, value",
-    [("name", ""), ("name", "x" * 200), ("name", "taken"), ("flavour", ""), ("flavour", "windows-11"),
-     ("flavour", "rhel-8"), ("licence", "99"), ("project", "x"), ("state", "sold"), ("end_of_life", "tomorrow"),
-     ("end_of_life", "2026-02-30")],
+    [("name", ""), ("name", "x" * 200), ("name", "taken"), ("name", "Taken"), ("flavour", ""),
+     ("flavour", "windows-11"), ("flavour", "rhel-8"), ("licence", "99"), ("project", "x"), ("state", "sold"),
+     ("state", "own"), ("end_of_life", "tomorrow"), ("end_of_life", "2026-02-30")],
 )  # fmt: skip
 def test_odd_input_about_an_image_is_refused_with_a_sentence(field: str, value: str) -> None:
     make_image(name="taken")
@@ -220,7 +225,117 @@ def test_odd_input_about_an_image_is_refused_with_a_sentence(field: str, value: 
     assert Image.objects.get(pk=image.pk).name == "Debian 12"
 
 
+def test_nobody_can_make_an_image_of_the_catalogue_a_customers_own() -> None:
+    image = make_image(state=ImageState.OFFERED)
+    assert 'value="own"' not in text(admin(), f"/images/{image.pk}/edit/")
+    assert 'value="own"' not in text(admin(), "/images/")
+    admin().post(f"/images/{image.pk}/edit/", edit(image, state="own"))
+    assert Image.objects.get(pk=image.pk).state == ImageState.OFFERED
+
+
+def test_what_an_image_can_and_asks_is_edited_and_shown_back() -> None:
+    client, image = admin(), make_image(capabilities={"partition_table": "gpt", "raid": ["raid1"]})
+    questions = [
+        {"name": "admin_mail", "type": "text", "mandatory": True, "help": "Where alarms go."},
+        {"name": "size", "type": "choice", "default": "small", "choices": ["small", "large"]},
+    ]
+    said = {
+        "filesystems": ["ext4", "xfs"],
+        "raid": ["raid1", "raid10"],
+        "lacks": ["lvm2"],
+        "inputs": json.dumps(questions),
+    }
+    assert client.post(f"/images/{image.pk}/edit/", edit(image, **said)).status_code == 302
+    assert Image.objects.get().capabilities == {
+        "partition_table": "gpt", "filesystems": ["ext4", "xfs"], "raid": ["raid1", "raid10"], "lvm": False,
+        "inputs": questions,
+    }  # fmt: skip
+    page = text(client, image.get_absolute_url())
+    for words in ("Admin mail", "LANDFALL_INPUT_ADMIN_MAIL", "Where alarms go.", "small, large", "RAID1, RAID10",
+                  "none: it has no lvm2", "ext4, xfs"):  # fmt: skip
+        assert words in page
+    form = text(client, f"/images/{image.pk}/edit/")
+    assert re.search(r'value="raid10"[^>]* checked', form)
+    assert not re.search(r'value="raid5"[^>]* checked', form)
+    assert "&quot;admin_mail&quot;" in form
+
+
+def test_the_example_of_a_question_is_shown_whole() -> None:
+    page = text(admin(), f"/images/{make_image().pk}/edit/")
+    assert html.escape('[{"name": "admin_mail"') in page
+
+
+def test_what_is_not_said_of_an_image_is_as_its_flavour_has_it() -> None:
+    client, image = admin(), make_image(capabilities={"filesystems": ["xfs"], "raid": [], "lvm": False})
+    client.post(f"/images/{image.pk}/edit/", edit(image))
+    assert Image.objects.get().capabilities == {}
+
+
+def test_an_image_without_mdadm_has_no_raid_level() -> None:
+    client, image = admin(), make_image()
+    client.post(f"/images/{image.pk}/edit/", edit(image, lacks=["mdadm"]))
+    assert Image.objects.get().capabilities == {"raid": []}
+    assert client.post(f"/images/{image.pk}/edit/", edit(image, lacks=["mdadm"], raid=["raid1"])).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "field, value, words",
+    [
+        ("inputs", "{", "no JSON: line 1"), ("inputs", '[{"name": "A"}]', "Question 1 (A): its name"),
+        ("inputs", '[{"name": "a", "type": "secret", "default": "x"}]', "everybody would read it"),
+        ("raid", "raid7", "raid7"), ("filesystems", "ntfs", "ntfs"), ("lacks", "everything", "everything"),
+    ],
+)  # fmt: skip
+def test_what_an_image_cannot_be_said_to_do_is_refused_and_stays_in_the_form(
+    field: str, value: str, words: str
+) -> None:
+    image = make_image()
+    page = admin().post(f"/images/{image.pk}/edit/", edit(image, **{field: value}))
+    assert page.status_code == 400
+    assert words in html.unescape(page.content.decode())
+    assert Image.objects.get().capabilities == {}
+
+
+def test_the_catalogue_says_what_was_tested_here_and_what_was_not() -> None:
+    client = admin()
+    tested, untested = make_image(), make_image(flavour="rhel-8")
+    for url in ("/images/", untested.get_absolute_url()):
+        assert "untested here" in text(client, url)
+    assert "untested here" not in text(client, tested.get_absolute_url())
+
+
+def test_an_image_at_its_end_of_life_says_what_that_means() -> None:
+    client, today = admin(), timezone.now().date()
+    assert "cannot be installed any more" in text(client, make_image(end_of_life=today).get_absolute_url())
+    assert "is near" in text(client, make_image(end_of_life=today + timedelta(days=1)).get_absolute_url())
+
+
 # --- adding an image
+
+
+def test_an_image_is_added_by_its_sha512_too(tmp_path: Path, store: Path) -> None:
+    client, (path, sha256) = admin(), a_file(tmp_path)
+    sha512 = hashlib.sha512(path.read_bytes()).hexdigest()
+    shown = client.post("/images/add/", {"source": str(path), "checksum": f"{sha512}  {path.name}"}).content.decode()
+    assert sha512 in shown
+    assert 'value="2028-06-30"' in shown
+    client.post("/images/add/", {"found": token_in(shown), "name": "x", "flavour": "debian-12", "state": "candidate"})
+    assert Image.objects.get().sha256 == sha256
+    wrong = client.post("/images/add/", {"source": str(path), "checksum": "0" * 128})
+    assert "SHA-512" in wrong.content.decode()
+    assert wrong.status_code == 400
+
+
+def test_a_tarball_is_added_with_the_flavour_that_it_says_it_is(tmp_path: Path, store: Path) -> None:
+    path = tmp_path / "rootfs.tar"
+    with tarfile.open(path, "w") as tar:
+        member = tarfile.TarInfo("etc/os-release")
+        member.size = len(release := b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian 12"\n')
+        tar.addfile(member, io.BytesIO(release))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    shown = admin().post("/images/add/", {"source": str(path), "checksum": sha256}).content.decode()
+    assert '<option value="debian-12" selected>' in shown
+    assert "tarball" in shown
 
 
 @pytest.fixture
@@ -244,7 +359,7 @@ def token_in(page: str) -> str:
 
 def test_an_image_is_shown_from_inside_before_it_is_saved(tmp_path: Path, store: Path) -> None:
     client, (path, sha256) = admin(), a_file(tmp_path)
-    page = client.post("/images/add/", {"source": str(path), "sha256": f"{sha256.upper()}  {path.name}"})
+    page = client.post("/images/add/", {"source": str(path), "checksum": f"{sha256.upper()}  {path.name}"})
     assert page.status_code == 200
     shown = page.content.decode()
     assert "What is inside" in shown
@@ -260,9 +375,20 @@ def test_an_image_is_shown_from_inside_before_it_is_saved(tmp_path: Path, store:
     assert (store / image.path).read_bytes() == path.read_bytes()
 
 
+def test_a_file_whose_system_is_at_its_end_of_life_is_told_so_before_it_is_entered(tmp_path: Path, store: Path) -> None:
+    path, sha256 = a_file(tmp_path, "rhel-7.9-test.raw")
+    page = admin().post("/images/add/", {"source": str(path), "checksum": sha256}).content.decode()
+    assert "Red Hat Enterprise Linux 7 has reached its end of life, on 2024-06-30" in page
+    path, sha256 = a_file(tmp_path, "debian-13-test.raw")
+    assert (
+        "end of life, on"
+        not in admin().post("/images/add/", {"source": str(path), "checksum": sha256}).content.decode()
+    )
+
+
 def test_a_file_that_is_thrown_away_is_gone_from_the_store(tmp_path: Path, store: Path) -> None:
     client, (path, sha256) = admin(), a_file(tmp_path)
-    page = client.post("/images/add/", {"source": str(path), "sha256": sha256})
+    page = client.post("/images/add/", {"source": str(path), "checksum": sha256})
     assert (store / sha256).exists()
     client.post("/images/add/", {"found": token_in(page.content.decode()), "discard": "1"})
     assert not (store / sha256).exists()
@@ -271,7 +397,7 @@ def test_a_file_that_is_thrown_away_is_gone_from_the_store(tmp_path: Path, store
 
 def test_throwing_away_spares_a_file_that_the_catalogue_has_meanwhile(tmp_path: Path, store: Path) -> None:
     client, (path, sha256) = admin(), a_file(tmp_path)
-    token = token_in(client.post("/images/add/", {"source": str(path), "sha256": sha256}).content.decode())
+    token = token_in(client.post("/images/add/", {"source": str(path), "checksum": sha256}).content.decode())
     make_image(sha256=sha256, path=sha256)
     client.post("/images/add/", {"found": token, "discard": "1"})
     assert (store / sha256).exists()
@@ -279,9 +405,9 @@ def test_throwing_away_spares_a_file_that_the_catalogue_has_meanwhile(tmp_path: 
 
 def test_a_file_that_the_catalogue_has_leads_to_its_entry(tmp_path: Path, store: Path) -> None:
     client, (path, sha256) = admin(), a_file(tmp_path)
-    token = token_in(client.post("/images/add/", {"source": str(path), "sha256": sha256}).content.decode())
+    token = token_in(client.post("/images/add/", {"source": str(path), "checksum": sha256}).content.decode())
     known = make_image(sha256=sha256)
-    for posted in ({"source": str(path), "sha256": sha256}, {"found": token, "name": "x", "flavour": "debian-12"}):
+    for posted in ({"source": str(path), "checksum": sha256}, {"found": token, "name": "x", "flavour": "debian-12"}):
         assert client.post("/images/add/", posted)["Location"] == known.get_absolute_url()
 
 
@@ -306,11 +432,12 @@ def test_nobody_but_us_can_say_what_was_found(store: Path) -> None:
     "source, sha256",
     [("", "0" * 64), ("relative/path", "0" * 64), ("ftp://h/x", "0" * 64), ("file:///etc/passwd", "0" * 64),
      ("/nowhere/at/all", "0" * 64), ("/", "0" * 64), ("/dev/null", "0" * 64), ("/etc/passwd", "0" * 64),
-     ("http://127.0.0.1:9/x", "0" * 64), ("http://", "0" * 64), ("/x", "short"), ("/x", ""), ("/x", "z" * 64),
+     ("http://", "0" * 64), ("http://[::1", "0" * 64), ("https://h:99999/x", "0" * 64), ("http://a b/x", "0" * 64),
+     ("http://\U0001f642.example/x", "0" * 64), ("/x", "short"), ("/x", ""), ("/x", "z" * 64),
      ("/x\0y", "0" * 64), ("/" + "x" * 2000, "0" * 64), ("/" + "x" * 900, "0" * 64)],
 )  # fmt: skip
 def test_odd_sources_are_refused_with_a_sentence_and_leave_nothing(store: Path, source: str, sha256: str) -> None:
-    page = admin().post("/images/add/", {"source": source, "sha256": sha256})
+    page = admin().post("/images/add/", {"source": source, "checksum": sha256})
     assert page.status_code == 400
     assert "field-error" in page.content.decode()
     assert not store.exists() or list(store.iterdir()) == []
@@ -318,10 +445,12 @@ def test_odd_sources_are_refused_with_a_sentence_and_leave_nothing(store: Path, 
 
 def test_a_file_that_is_no_disk_or_has_another_checksum_is_refused(tmp_path: Path, store: Path) -> None:
     client, (path, sha256) = admin(), a_file(tmp_path)
-    assert "not " + "0" * 64 in client.post("/images/add/", {"source": str(path), "sha256": "0" * 64}).content.decode()
+    assert (
+        "not " + "0" * 64 in client.post("/images/add/", {"source": str(path), "checksum": "0" * 64}).content.decode()
+    )
     path.write_bytes(b"<html>not found</html>")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert "web page" in client.post("/images/add/", {"source": str(path), "sha256": sha256}).content.decode()
+    assert "web page" in client.post("/images/add/", {"source": str(path), "checksum": sha256}).content.decode()
     assert list(store.iterdir()) == []
 
 
@@ -359,13 +488,20 @@ def test_a_mistake_does_not_send_the_key_back_into_the_page() -> None:
 @pytest.mark.parametrize(
     "field, value",
     [("name", ""), ("name", "x" * 101), ("kind", "windows"), ("kind", ""), ("organisation", ""),
-     ("organisation", "9" * 200), ("new_activation_key", ""), ("new_activation_key", "k" * 300), ("name", "a\0b")],
+     ("organisation", "9" * 200), ("organisation", "-5"), ("organisation", "1 \U0001f642"),
+     ("new_activation_key", "a\nb"), ("new_activation_key", ""), ("new_activation_key", "k" * 300), ("name", "a\0b")],
 )  # fmt: skip
 def test_odd_input_about_a_licence_is_refused_with_a_sentence(field: str, value: str) -> None:
     page = admin().post("/licences/add/", licence_form(**{field: value}))
     assert page.status_code == 400
     assert "field-error" in page.content.decode()
     assert not Licence.objects.exists()
+
+
+def test_a_key_that_is_too_long_is_not_called_missing() -> None:
+    page = admin().post("/licences/add/", licence_form(new_activation_key="k" * 300)).content.decode()
+    assert "at most 200" in page
+    assert "needs an activation key" not in page
 
 
 def test_bring_your_own_needs_neither_organisation_nor_key() -> None:

@@ -160,4 +160,4 @@ def test_a_download_that_falls_silent_is_refused(store: Store, web: Site, monkey
 def test_a_full_disk_is_said_to_be_full() -> None:
     # a write to it fails as on a disk without room
     with pytest.raises(ImageRefused, match="The image store is full"):
-        store_module._copy(io.BytesIO(CONTENT), Path("/dev/full"), LIMIT, lambda done: None)
+        store_module._copy(io.BytesIO(CONTENT), Path("/dev/full"), LIMIT, [], lambda done: None)

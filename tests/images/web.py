@@ -7,13 +7,17 @@ from threading import Event, Thread
 
 
 class Site(ThreadingHTTPServer):
-    """Serves `files`; a text is an address to go to instead. `lie` is added to every Content-Length."""
+    """Serves `files` to who sends the headers that it `wants`; a text is an address to go to instead.
+
+    `lie` is added to every Content-Length.
+    """
 
     daemon_threads = True
 
     def __init__(self, files: dict[str, bytes | str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files = files
+        self.wants: dict[str, str] = {}
         self.lie = 0
         self.tells_length = True
         self.silent_after: int | None = None
@@ -30,7 +34,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         content = self.server.files.get(self.path.partition("?")[0])
-        if content is None:
+        if any(self.headers.get(name) != value for name, value in self.server.wants.items()):
+            self.send_error(403)
+        elif content is None:
             self.send_error(404)
         elif isinstance(content, str):
             self.send_response(302)

@@ -13,6 +13,9 @@ import pytest
 import sushy
 from sushy.auth import BasicAuth
 
+from accounts.secret import Secret
+from deploy import transport
+from deploy.jobs import Job
 from lab import GIB, Lab, MachineSpec
 from rescue.build import ensure
 from tests.lab.controller import Controller
@@ -20,7 +23,8 @@ from tests.ports import free_port
 
 pytestmark = pytest.mark.qemu
 
-READY_WITHIN = 300
+READY_WITHIN = 900
+KILLED_WITHIN = 300  # seconds; it takes 6 to 22
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,9 @@ def controller(rescue_dir: Path, key: Path) -> Iterator[Controller]:
 
 
 def machine(firmware: Literal["bios", "uefi"], disks: int) -> MachineSpec:
-    return MachineSpec(f"test-{firmware}", firmware, (4 * GIB,) * disks, free_port())
+    # Memory that is to run out takes an emulated processor minutes to fill.
+    memory = 1024 if firmware == "bios" else 2048
+    return MachineSpec(f"test-{firmware}", firmware, (4 * GIB,) * disks, free_port(), memory)
 
 
 def redfish(lab: Lab, name: str) -> Any:
@@ -85,8 +91,29 @@ def test_a_machine_comes_up_in_rescue_and_lets_the_key_in(
         assert spec.mac in [link["address"] for link in facts["ip"]]
         assert ready["boot_id"] == ssh(spec, key, ready, "cat /proc/sys/kernel/random/boot_id").strip()
         assert ssh(spec, key, ready, "stat -c '%a %T %F' /run/landfall").split()[0] == "700"
+        if firmware == "bios":
+            program_is_killed_for_memory(spec, key, ready)
         assert controller.token not in lab.machines[spec.name].console.read_text(errors="replace")
     assert not lab.machines[spec.name].is_on()
+
+
+HUNGRY = """python3 -c 'eaten = []
+while True: eaten.append(b"x" * 2**24)'
+echo ended with $?"""
+
+
+def program_is_killed_for_memory(spec: MachineSpec, key: Path, ready: dict[str, Any]) -> None:
+    """A job's program takes all memory: it is killed, and the job goes on and is followed to its end."""
+    connection = transport.connect("127.0.0.1", spec.ssh_port, Secret(key.read_text()), ready["host_keys"])
+    job = Job(connection, "/run/landfall/jobs/test/hungry-1")
+    job.start(HUNGRY)
+    stream, log, deadline = job.follow(0), b"", time.monotonic() + KILLED_WITHIN
+    while (data := stream.read(timeout=5)) is not None:
+        assert time.monotonic() < deadline, "the kernel is still looking for memory"
+        log += data
+    assert (b"ended with 137" in log, stream.status()) == (True, 0), log
+    connection.close()
+    assert "killed" in ssh(spec, key, ready, "dmesg | grep -i 'out of memory'").lower()
 
 
 def report(controller: Controller, started: float) -> str:

@@ -106,10 +106,12 @@ def test_a_machine_without_its_cable_never_reaches_the_controller(oak: Machine, 
     oak.power_on()
     oak.pull_cable()
     eventually(lambda: boots_from_disk(oak) == 1)
+    oak.reset()
+    eventually(lambda: boots_from_disk(oak) == 2)
     assert controller.calls == []
     oak.plug_cable()
     oak.reset()
-    eventually(lambda: boots_from_disk(oak) == 2)
+    eventually(lambda: boots_from_disk(oak) == 3)
     assert len(controller.calls) == 1
 
 

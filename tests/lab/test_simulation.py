@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import threading
 import time
 import uuid
@@ -28,11 +29,13 @@ from lab import simulation
 from lab.simulation import Landfall, Pace, Remote, Simulation, inventory
 from lab.simulation.jobs import VOCABULARY
 from lab.simulation.proof import LogProof, Piece, compare
+from lab.simulation.spec import SSH_PORT
 from metadata import boot, tokens
 from metadata.models import Purpose
 from servers.power import PowerError, PowerState, Target, power_of
 from servers.power.redfish import Redfish
 from tests.ports import free_port
+from tests.sshd import Cut
 
 PACE = Pace(firmware=(0.01, 0.02), system=(0.01, 0.02), copy=0.2, build=0.1, retry=(0.1, 0.5))
 NAME = "sim-0000"
@@ -84,9 +87,15 @@ def house(
     settings.LANDFALL_MACHINE_URL = live_server.url
     faithful = getattr(request, "param", "") == "faithful"
     chosen = simulation.specs(2, simulation.free_network())
-    made = Simulation(live_server.url, chosen, tmp_path / "sim", pace=PACE, faithful=faithful)
+    made = Simulation(live_server.url, chosen, tmp_path / "sim", pace=PACE, faithful=len(chosen) if faithful else 0)
     with simulation.running(made) as remote:
         yield House(remote, inventory.register(chosen, remote.url))
+
+
+def test_a_network_that_a_simulation_has_taken_is_free_to_nobody_else() -> None:
+    number = simulation.free_network()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind((f"127.{number}.255.254", SSH_PORT))
 
 
 @pytest.mark.django_db
@@ -170,6 +179,9 @@ def conversation(house: House) -> dict[str, object]:
     with closing(house.connect(key)) as connection:
         job, slow, next_one = (Job(connection, f"{ROOT}/11111111/{name}") for name in ("copy-1", "slow-1", "slow-2"))
         found: dict[str, object] = {"exists before": job.exists()}
+        with pytest.raises(Unreachable):
+            Job(Cut(connection), job.folder).start(script(COMMANDS))
+        found["begun though cut off"] = job.exists()
         job.start(script(COMMANDS))
         job.start("a second start begins nothing")
         log, status = read_all(job.follow(0))
@@ -202,6 +214,7 @@ def conversation(house: House) -> dict[str, object]:
 
 EXPECTED = {
     "exists before": False,
+    "begun though cut off": False,
     "status": 5,
     "followed later": True,
     "from the middle": True,
@@ -236,7 +249,7 @@ def test_the_protocol_is_the_one_that_the_simulation_speaks() -> None:
     """When this fails: bring lab/simulation/jobs.py in step with deploy/jobs.py, see that the test above says so too
     (give it whatever is new), and only then write the new number here."""
     texts = "\n".join(VOCABULARY)
-    assert hashlib.sha256(texts.encode()).hexdigest()[:16] == "15d8a313c70d0d8a"
+    assert hashlib.sha256(texts.encode()).hexdigest()[:16] == "133aa781ff60e6ed"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from lab import GIB, MachineSpec, mac_of
+from lab import GIB, Bus, MachineSpec, mac_of
 from lab.__main__ import machine
 from lab.spec import Accelerator, autoexec, qemu_argv
 
@@ -86,3 +86,31 @@ def test_a_machine_is_described_in_words() -> None:
 def test_a_description_that_makes_no_sense_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r"e\.g\. name=oak"):
         machine(text)
+
+
+def test_disks_are_what_the_specification_says() -> None:
+    spec = MachineSpec("fir", "uefi", (GIB, GIB), 2203, bus=Bus.NVME, sector=4096)
+    line = line_of(spec)
+    assert line.count("-device nvme,id=disk") == 2
+    assert line.count("logical_block_size=4096,physical_block_size=4096") == 2
+    assert "logical_block_size" not in line_of(oak())
+
+
+def test_a_512e_disk_stores_in_larger_blocks_than_it_speaks_of() -> None:
+    line = line_of(MachineSpec("fir", "bios", (GIB,), 2203, physical=4096))
+    assert line.count("logical_block_size=512,physical_block_size=4096") == 1
+
+
+def test_each_disk_may_have_blocks_of_its_own() -> None:
+    spec = MachineSpec("fir", "uefi", (GIB,) * 3, 2203, sectors=(512, 512, 4096), physicals=(512, 4096, 4096))
+    assert [spec.disk_blocks(number) for number in range(3)] == [(512, 512), (512, 4096), (4096, 4096)]
+    argv = qemu_argv(spec, FOLDER, URL, Accelerator.TCG)
+    devices = [word for word in argv if word.startswith("virtio-blk-pci")]
+    assert ["physical_block_size=4096" in word for word in devices] == [False, True, True]
+    assert ["logical_block_size=4096" in word for word in devices] == [False, False, True]
+
+
+def test_a_disk_that_was_pulled_is_not_there_and_the_others_keep_their_names() -> None:
+    line = " ".join(qemu_argv(oak(disks=2), FOLDER, URL, Accelerator.TCG, pulled={0}))
+    assert "disk0" not in line
+    assert f"id=disk1,drive=drive1,serial={oak().disk_serial(1)}" in line

@@ -49,6 +49,11 @@ def test_no_attempt_at_a_disk_ends_the_script_before_exit() -> None:
         assert all(line.endswith("||") for line in before if line.startswith("sanboot"))
 
 
+def test_a_bios_comes_to_a_system_that_lies_behind_many_other_disks() -> None:
+    tried = [line.split()[3] for line in disk_script(Firmware.BIOS).splitlines() if line.startswith("sanboot")]
+    assert (tried[0], tried[4], tried[-1], len(tried)) == ("0x80", "0x84", "0x8f", 16)
+
+
 def test_a_loader_is_the_same_with_either_slash() -> None:
     assert disk_script(Firmware.UEFI, "EFI/debian/grubx64.efi") == disk_script(
         Firmware.UEFI, r"\EFI\debian\grubx64.efi"

@@ -19,6 +19,7 @@ import pytest
 from pytest_django.live_server_helper import LiveServer
 
 from metadata import phonehome
+from metadata.calls import read_phone_home
 from metadata.models import Purpose
 from metadata.signals import machine_called
 from tests.metadata.inventory import HOST_KEY, make_install, make_server, make_token
@@ -193,8 +194,29 @@ def test_it_calls_with_whatever_the_system_has_and_removes_itself(
         "kernel": os.uname().release,
         "cloud_init": "absent",
         "hostname": os.uname().nodename,
+        # this system has neither awk nor findmnt, and says nothing of its mounts
+        "degraded_arrays": [],
     }
     assert system.left() == []
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_it_says_what_is_mounted_and_which_arrays_lack_a_disk(
+    shell: list[str], installed: Installed, controller: Controller
+) -> None:
+    fstab = "# device\nUUID=1-2 / ext4\nUUID=3-4 /boot/efi vfat nofail\nUUID=5-6 none swap\nUUID=7-8 /gone ext4\n"
+    installed.write("etc/fstab", fstab)
+    known = "case $6 in /) echo 1-2 ;; /boot/efi) echo 3-4 ;; *) exit 1 ;; esac"
+    installed.tool("tools/findmnt", known)
+    installed.path("tools/awk").symlink_to(shutil.which("awk") or "no awk here")
+    installed.write("sys/block/md127/md/degraded", "1\n")
+    installed.write("sys/block/md126/md/degraded", "0\n")
+    installed.write("sys/block/md125/md/degraded", "1\n")
+    installed.write("sys/block/md125/md/sync_action", "recover\n")
+    installed.run(shell)
+    assert controller.message["mounts"] == {"/": "1-2", "/boot/efi": "3-4"}
+    assert controller.message["degraded_arrays"] == ["md127"]
+    assert read_phone_home(controller.calls[-1][2])["mounts"] == {"/": "1-2", "/boot/efi": "3-4"}
 
 
 @pytest.mark.parametrize("client", ["curl", "wget", "python3", "bash"])

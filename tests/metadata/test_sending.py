@@ -1,6 +1,7 @@
 """Files to machines: ranges by Django's test client, memory and pace by the real server and a real connection."""
 
 import asyncio
+import hashlib
 import os
 import random
 import socket
@@ -18,11 +19,12 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from images.models import Image
+from images.models import Image, Publication, PublicationState
 from metadata.models import Purpose
 from metadata.ranges import NotSatisfiable, Span, parse_range
 from metadata.sending import PIECE
@@ -236,3 +238,16 @@ def test_when_a_machine_hangs_up_the_file_is_closed_and_the_next_one_is_served(r
     connection.close()
     wait_until(lambda: str(running.folder / "large") not in running.open_files())
     assert urllib.request.urlopen(running.url("small")).read() == CONTENT
+
+
+def test_the_stream_of_a_published_image_comes_in_ranges_too(client: Client, fetch: Fetch, settings: Settings) -> None:
+    stream = b"the tree" * 1000
+    sha256 = hashlib.sha256(stream).hexdigest()
+    (settings.LANDFALL_IMAGES_DIR / sha256).write_bytes(stream)
+    made = Publication.objects.create(image=fetch.image, requested_at=timezone.now(), sha256=sha256, size=len(stream))
+    headers = {**bearer(fetch.token), "Range": "bytes=4000-"}
+    assert client.get(f"/machine/images/{sha256}", headers=headers).status_code == 404, "it is not published yet"
+    Publication.objects.filter(pk=made.pk).update(state=PublicationState.DONE)
+    answer = client.get(f"/machine/images/{sha256}", headers=headers)
+    assert (answer.status_code, body(answer)) == (206, stream[4000:])
+    assert client.get(f"/machine/images/{sha256}").status_code == 404, "and not without a token"

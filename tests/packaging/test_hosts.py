@@ -26,7 +26,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
 
 
 def test_hints_alone_carry_an_install_through_two_processes_and_its_log_to_the_page(hosts: Hosts) -> None:
-    hosts.set(LANDFALL_POLL="1000")  # whoever misses a hint waits longer than this test
+    hosts.set(LANDFALL_POLL="300")  # whoever misses a hint waits longer than this test
     hosts.web()
     hosts.worker(4)
     hosts.simulation("--servers", "1")

@@ -323,7 +323,8 @@ def test_a_server_is_entered_with_its_cards_and_disks() -> None:
         ("address", "<b>"), ("ssh_port", "0"), ("ssh_port", "70000"), ("ssh_port", "ssh"), ("firmware", "coreboot"),
         ("firmware", ""), ("power_driver", "magic"), ("bmc_url", "ftp://192.0.2.1"),
         ("bmc_url", "https://root:calvin@192.0.2.1"), ("bmc_url", "javascript:alert(1)"), ("bmc_url", ""),
-        ("bmc_user", ""), ("new_bmc_password", ""), ("bmc_system", "a b"), ("bmc_system", "x" * 300),
+        ("bmc_user", ""), ("new_bmc_password", ""), ("bmc_system", "a b"), ("bmc_system", "../x"),
+        ("bmc_system", "x" * 300), ("nics-0-name", "eno 1"), ("nics-0-name", "../eno1"), ("ssh_port", "-1"),
         ("nics-0-mac", ""), ("nics-0-mac", "52:54:00"), ("nics-0-mac", "01:00:5e:00:00:01"), ("nics-0-mac", "zz" * 6),
         ("nics-0-address_cidr", "192.0.2.9"), ("nics-0-address_cidr", "192.0.2.9/64"),
         ("nics-0-gateway", "192.0.2.1"), ("nics-0-gateway", "x"), ("nics-0-nameservers", "dns.example"),
@@ -406,15 +407,15 @@ def test_a_renamed_server_with_a_mistake_keeps_its_name_in_the_title() -> None:
     assert 'Edit <span class="mono">web-1.example.net' in page.content.decode()
 
 
-def test_a_page_is_no_longer_than_a_hundred_servers() -> None:
+def test_a_page_is_no_longer_than_fifty_servers() -> None:
     project = make_project()
     Server.objects.bulk_create(
         Server(project=project, name=f"web-{number:03}.example.net", firmware="uefi", address="192.0.2.1")
-        for number in range(103)
+        for number in range(53)
     )
     client = browser(make_user(Role.ADMIN))
     for url in ("/", "/inventory/"):
-        assert text(client, url).count("data-row") == 100
+        assert text(client, url).count("data-row") == 50
         assert text(client, f"{url}?page=2").count("data-row") == 3
         assert "?q=web&amp;page=2" in text(client, f"{url}?q=web")
 

@@ -166,6 +166,12 @@ def test_a_reset_restarts_what_is_on_and_switches_on_what_is_off() -> None:
             assert bad.writes() == [("POST", {"ResetType": asked})] and bad.power == "On"
 
 
+def test_a_cold_reset_takes_the_power_away_in_between_whatever_else_the_bmc_can() -> None:
+    with running(power="On") as bad:
+        redfish(bad).reset(cold=True)
+        assert [body["ResetType"] for _method, body in bad.writes()] == ["ForceOff", "On"] and bad.power == "On"
+
+
 @pytest.mark.parametrize(
     ("resets", "asked"),
     [(("On", "ForceOff", "PowerCycle"), ["PowerCycle"]), (("ForceOn", "ForceOff"), ["ForceOff", "ForceOn"])],

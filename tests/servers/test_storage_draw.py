@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from servers.facts import Firmware, SeenPartition
 from servers.storage.draw import Bar, SegmentKind, drawing, drawing_of, table
-from servers.storage.layout import Filesystem, Layout, plain, raid1
+from servers.storage.layout import Filesystem, Layout, Raid, WantedVolumeGroup, plain, raid1
 from servers.storage.sizes import GIB, MIB
 from tests.servers.builders import make_disk, make_facts, make_plan
 
@@ -90,3 +90,20 @@ def test_the_table_says_what_the_drawing_shows() -> None:
 
 def test_a_machine_without_disks_is_an_empty_drawing() -> None:
     assert drawing_of(make_facts(make_disk())).bars and not drawing_of(make_facts()).bars[0].kept
+
+
+def test_a_volume_group_is_drawn_as_the_volumes_in_it_and_says_what_it_lies_on() -> None:
+    group = WantedVolumeGroup("system", Raid.RAID1, encrypted=True, size=12 * GIB)
+    wanted = (Filesystem("/", size=8 * GIB, volume_group="system"), Filesystem("/srv", encrypted=True))
+    made = drawing(make_plan(Layout("custom", wanted, volume_groups=(group,)), make_disk(0), make_disk(1)))
+    first, second = made.bars
+    assert shown(first)[1:] == [
+        ("filesystem", "/boot"), ("filesystem", "/"), ("free", "free for LVM"), ("filesystem", "/srv"),
+        ("config-drive", "config drive"),
+    ]  # fmt: skip
+    tied = "RAID1 system, encrypted, volume group system"
+    assert made.arrays == ("RAID1 boot", tied, "encrypted")
+    assert [(one.tie, one.array, one.encrypted) for one in first.segments[2:4]] == [(2, tied, True)] * 2
+    assert [one.human for one in first.segments[2:4]] == ["8 GiB", "4 GiB"]
+    assert sum(one.size for one in first.segments[2:4]) == sum(one.size for one in second.segments[2:4])
+    assert [row.array for row in table(made) if row.what == "/"] == [tied] * 2

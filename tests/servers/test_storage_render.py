@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
+from accounts.secret import Secret
 from servers.facts import Firmware
 from servers.storage import render
-from servers.storage.layout import Filesystem, Layout, Raid, plain, raid1
-from servers.storage.plan import Plan, PlannedDisk
+from servers.storage.layout import DiskGroup, Filesystem, FsType, Layout, Raid, WantedVolumeGroup, plain, raid1
+from servers.storage.plan import Plan, PlannedDisk, Swap
 from servers.storage.sizes import GIB, MIB
-from tests.servers.builders import make_disk, make_plan
+from tests.servers.builders import IMAGE, make_disk, make_plan
 
 GOLDEN = Path(__file__).parent / "golden"
+PASSPHRASE = "correct horse battery staple"
 PLANS = {
     "uefi-raid1": make_plan(raid1(swap=2 * GIB), make_disk(0), make_disk(1)),
     "bios-plain": make_plan(plain(swap=GIB), make_disk(), firmware=Firmware.BIOS),
@@ -30,21 +32,55 @@ PLANS = {
         Layout("custom", (Filesystem("/", size=8 * GIB), Filesystem("/srv/data", raid=Raid.RAID1)), keep=("SERIAL2",)),
         *(make_disk(number) for number in range(3)),
     ),
+    "uefi-groups": make_plan(
+        Layout(
+            "custom",
+            (
+                Filesystem("/", FsType.XFS, 8 * GIB, volume_group="system"),
+                Filesystem("/var/lib", size=4 * GIB, volume_group="system"),
+                Filesystem("/srv", FsType.BTRFS, raid=Raid.RAID10, group="data"),
+                Filesystem("/scratch", FsType.XFS, 10 * GIB, encrypted=True, group="data"),
+            ),
+            swap=2 * GIB,
+            groups=(DiskGroup("data", ("SERIAL2", "SERIAL3", "SERIAL4", "SERIAL5")),),
+            volume_groups=(WantedVolumeGroup("system", Raid.RAID1, encrypted=True),),
+        ),
+        *(make_disk(number) for number in range(6)),
+        image=replace(IMAGE, filesystems=frozenset({"ext4", "xfs", "btrfs"})),
+    ),
+    "bios-raid6-lvm-4k": make_plan(
+        Layout(
+            "custom",
+            (Filesystem("/", raid=Raid.RAID6, size=10 * GIB), Filesystem("/home", volume_group="data")),
+            volume_groups=(WantedVolumeGroup("data", Raid.RAID5),),
+        ),
+        *(make_disk(number, logical_block=4096) for number in range(4)),
+        firmware=Firmware.BIOS,
+    ),
 }
+
+DATA_FIRST = make_plan(
+    Layout(
+        "custom",
+        (Filesystem("/", group="system"), Filesystem("/srv", group="data")),
+        groups=(DiskGroup("system", ("SERIAL1",)), DiskGroup("data", ("SERIAL0",))),
+    ),
+    make_disk(0),
+    make_disk(1),
+    firmware=Firmware.BIOS,
+)
 
 
 def everything(plan: Plan) -> str:
     """All that a plan becomes, as text: every command with its input, and the files."""
     calls = [
-        *(call(disk) for call in (render.release, render.wipe, render.write_table) for disk in plan.disks),
-        *(render.create_array(array) for array in plan.arrays),
-        *([render.HOLD_RESYNC] if plan.arrays else []),
-        *(render.mkfs(filesystem) for filesystem in plan.mounts),
-        *(render.mkswap(swap) for swap in plan.swaps),
+        *(call(disk) for call in (render.release, render.wipe) for disk in plan.disks),
+        *render.lay_out(plan, Secret(PASSPHRASE)),
         *filter(None, [render.mkfs_config_drive(plan.config_drive)]),
     ]
     parts = [" ".join(call.argv) + (f"\n{call.stdin}" if call.stdin else "") for call in calls]
     parts += [f"/etc/fstab\n{render.fstab(plan)}", f"mdadm.conf\n{render.mdadm_conf(plan)}"]
+    parts += [f"/etc/crypttab\n{render.crypttab(plan)}"] if plan.containers else []
     return "\n".join(parts)
 
 
@@ -59,7 +95,8 @@ def test_the_commands_of_a_plan_are_those_that_were_read_and_approved(name: str)
 def run(call: render.Call, *, file: Path, device: str) -> subprocess.CompletedProcess[str]:
     """The command, run for real on a file in the device's place."""
     argv = [str(file) if word == device else word for word in call.argv]
-    return subprocess.run(argv, input=call.stdin, capture_output=True, text=True, check=True)
+    stdin = call.stdin.reveal() if isinstance(call.stdin, Secret) else call.stdin
+    return subprocess.run(argv, input=stdin, capture_output=True, text=True, check=True)
 
 
 def sparse(path: Path, size: int) -> Path:
@@ -107,7 +144,9 @@ def test_sfdisk_takes_an_odd_disk_to_its_last_mib(tmp_path: Path) -> None:
 def loop_device(image: Path, sector: int) -> Iterator[Path]:
     """The file as a block device with blocks of `sector` bytes; skips where that needs rights that we lack."""
     made = subprocess.run(
-        ["losetup", "--find", "--show", "--sector-size", str(sector), str(image)], capture_output=True, text=True
+        ["losetup", "--find", "--show", "--partscan", "--sector-size", str(sector), str(image)],
+        capture_output=True,
+        text=True,
     )
     if made.returncode:
         pytest.skip(f"no loop device here: {made.stderr.strip()}")
@@ -145,6 +184,7 @@ def test_a_wipe_of_a_disk_that_is_not_there_fails(call: Any) -> None:
 TOOLS = {"lsblk": "#!/bin/sh\ncat listing\n", "mdadm": "#!/bin/sh\necho mdadm $* >> calls\n"}
 TOOLS["dmsetup"] = TOOLS["mdadm"].replace("mdadm", "dmsetup")
 TOOLS["wipefs"] = TOOLS["mdadm"].replace("mdadm", "wipefs")
+TOOLS["blockdev"] = TOOLS["mdadm"].replace("mdadm", "blockdev")
 
 
 def calls_of(call: render.Call, listing: str, folder: Path) -> list[str]:
@@ -154,7 +194,8 @@ def calls_of(call: render.Call, listing: str, folder: Path) -> list[str]:
         (folder / name).chmod(0o755)
     (folder / "listing").write_text(listing)
     shell, dash_c, script, *arguments = call.argv
-    argv = [shell, dash_c, script.replace("[ -b ", "[ -n "), *arguments]
+    script = script.replace("[ -b ", "[ -n ").replace('exec 9<"$1"', "exec 9<listing")  # no such devices here
+    argv = [shell, dash_c, script, *arguments]
     path = f"{folder}:{os.environ['PATH']}"
     subprocess.run(argv, cwd=folder, env={**os.environ, "PATH": path}, check=True)
     log = folder / "calls"
@@ -183,12 +224,29 @@ def test_what_lies_on_a_disk_is_stopped_from_the_top_down(tmp_path: Path) -> Non
     ]
 
 
+def test_a_container_that_is_open_already_takes_the_passphrase_and_leaves_it_unused() -> None:
+    call = render.open_container(PLANS["uefi-groups"].containers[0], Secret(PASSPHRASE))
+    shell, dash_c, script, *arguments = call.argv
+    # whoever writes the passphrase may come late, and would be ended by a pipe that nobody reads
+    writer = f'(sleep 0.3; echo {PASSPHRASE!r}) | "$@"'
+    argv = ["bash", "-o", "pipefail", "-c", writer, "open", shell, dash_c, script.replace("[ -b ", "[ -n "), *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_passphrase_is_an_argument() -> None:
+    for call in render.lay_out(PLANS["uefi-groups"], Secret(PASSPHRASE)):
+        assert PASSPHRASE not in " ".join(call.argv)
+        assert call.argv[0] != "cryptsetup" or isinstance(call.stdin, Secret)
+
+
 def test_partitions_are_wiped_before_the_table_that_names_them(tmp_path: Path) -> None:
     listing = "/dev/vda  disk\n/dev/vda1 part\n/dev/vda2 part\n"
     assert calls_of(render.wipe(PLANS["bios-plain"].disks[0]), listing, tmp_path) == [
         "wipefs --all --force /dev/vda1",
         "wipefs --all --force /dev/vda2",
         "wipefs --all --force /dev/vda",
+        "blockdev --rereadpt /dev/vda",
     ]
 
 
@@ -245,5 +303,31 @@ def test_findmnt_reads_every_line_of_fstab(name: str, tmp_path: Path) -> None:
     plan = PLANS[name]
     assert [(one["source"], one["target"], one["fstype"], one["options"]) for one in listed] == [
         *((f"UUID={fs.uuid}", fs.mount, fs.type.value, ",".join(fs.options) or "defaults") for fs in plan.mounts),
-        *((f"UUID={swap.uuid}", "none", "swap", "sw") for swap in plan.swaps),
+        *((f"UUID={swap.uuid}", "none", "swap", _swap_options(plan, swap)) for swap in plan.swaps),
     ]
+
+
+def _swap_options(plan: Plan, swap: Swap) -> str:
+    return "sw,x-systemd.device-timeout=0" if plan.tower_of(swap.device).container else "sw"
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_an_encrypted_swap_is_waited_for_until_the_passphrase_is_typed(encrypted: bool) -> None:
+    layout = Layout("custom", (Filesystem("/", encrypted=encrypted),), swap=GIB)
+    (line,) = [one for one in render.fstab(make_plan(layout, make_disk())).splitlines() if " swap " in one]
+    assert line.split()[3] == ("sw,x-systemd.device-timeout=0" if encrypted else "sw")
+
+
+def test_a_disk_that_the_system_is_not_on_hands_the_bios_on_to_the_next(tmp_path: Path) -> None:
+    plan = DATA_FIRST
+    (call,) = [one for one in render.lay_out(plan, Secret("")) if one.argv[3:4] == ("hand-on",)]
+    assert call.argv[4:] == ("/dev/vda",) and plan.boot_group == ("/dev/vdb",)
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"x" * 1024)
+    run(call, file=disk, device="/dev/vda")
+    assert disk.read_bytes() == b"\xcd\x18" + b"x" * 1022
+
+
+def test_no_disk_is_told_to_hand_on_under_uefi_or_where_the_system_is_on_all() -> None:
+    for plan in (PLANS["uefi-groups"], PLANS["bios-raid6-lvm-4k"], PLANS["bios-plain"]):
+        assert not [one for one in render.lay_out(plan, Secret(PASSPHRASE)) if "hand-on" in one.argv]

@@ -69,4 +69,5 @@ def test_sizes_are_written_with_three_digits(size: int, inside: str, label: str)
 def test_a_size_for_a_person_is_right_to_half_a_percent(size: int) -> None:
     number, unit = human(size).split()
     shown = parse_size(f"{number} TiB") * 1024 if unit == "PiB" else parse_size(f"{number} {unit}")
-    assert abs(shown - size) <= size / 190
+    # a byte more, as parse_size drops the fraction of one
+    assert abs(shown - size) <= size / 190 + 1

@@ -1,3 +1,4 @@
+import gc
 import threading
 from typing import Any
 
@@ -7,6 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
 from deploy.worker import Worker
+from images.imports import Importer
+from images.publishing.publish import Publisher
 from metadata.backpressure import PacedServer
 
 
@@ -23,10 +26,17 @@ class Command(BaseCommand):
         settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise complains of a folder that is not there
         # Named by the settings, as any ASGI server would find it: config/ is above us, and not ours to import.
         application = import_string(settings.ASGI_APPLICATION)
+        # All that is loaded stays for good: to look through it for garbage would stop everything for 0.1 s or more.
+        gc.freeze()
         worker = None if no_worker else Worker(slots)
         thread = threading.Thread(target=worker.run, name="worker") if worker else None
         if thread:
             thread.start()
+        # Here and not in the worker: it is web hosts that have the image store.
+        importer = Importer()
+        importer.start()
+        publisher = Publisher()
+        publisher.start()
         self.stdout.write(f"Landfall listens on {settings.LANDFALL_URL}")
         server = PacedServer(
             application=application,
@@ -40,6 +50,8 @@ class Command(BaseCommand):
         try:
             server.run()
         finally:
+            importer.stop()
+            publisher.stop()
             if worker and thread:
                 worker.stop()
                 thread.join()

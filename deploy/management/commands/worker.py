@@ -1,3 +1,4 @@
+import gc
 import signal
 import threading
 from queue import SimpleQueue
@@ -27,6 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, slots: int, **options: Any) -> None:
         wait_for_connections()
+        gc.freeze()  # as in `serve`
         worker = Worker(slots)
         # A signal's handler interrupts whatever the main thread is at, locks in its hands: so that one does nothing
         # but wait, and a SimpleQueue is the one thing that may be touched then.

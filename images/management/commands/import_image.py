@@ -21,8 +21,11 @@ class Command(BaseCommand):
         parser.add_argument("--flavour", required=True, help=f"how it is made bootable: {', '.join(sorted(FLAVOURS))}")
         parser.add_argument("--name", default="", help="as customers read it; default: the flavour's title")
         parser.add_argument("--sha256", default="", help="what the file's SHA-256 must be")
+        parser.add_argument("--sha512", default="", help="what its SHA-512 must be, where that is published instead")
         parser.add_argument("--state", choices=ImageState.values, default=ImageState.CANDIDATE.value)
-        parser.add_argument("--end-of-life", type=_day, metavar="YYYY-MM-DD", help="until when it is mended")
+        parser.add_argument(
+            "--end-of-life", type=_day, metavar="YYYY-MM-DD", help="from that day on it is not installed"
+        )
         parser.add_argument("--licence", help="name of the licence that it needs")
         parser.add_argument("--project", help="slug of the project whose own image it is; default: everybody's")
 
@@ -32,6 +35,7 @@ class Command(BaseCommand):
             flavour=options["flavour"],
             name=options["name"],
             sha256=options["sha256"],
+            sha512=options["sha512"],
             state=ImageState(options["state"]),
             end_of_life=options["end_of_life"],
             licence=_named(Licence, "licence", name=options["licence"]),
