@@ -17,7 +17,6 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
-from django.db.models import Max, Sum
 from django.http import QueryDict
 from django.urls import path
 from django.utils import timezone
@@ -124,9 +123,14 @@ class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
     def told(self) -> None:
         """What was new is on its way to the browser."""
 
+    def word(self, name: str) -> str:
+        """A word in the query of the socket's address; empty when there is none."""
+        query: bytes = self.scope["query_string"]
+        return parse_qs(query.decode("ascii", "replace")).get(name, [""])[0]
+
     def number(self, name: str) -> int:
         """A number in the query of the socket's address; 0 when there is none."""
-        value = parse_qs(self.scope["query_string"].decode("ascii", "replace")).get(name, [""])[0]
+        value = self.word(name)
         return int(value) if value.isdecimal() and len(value) <= 18 else 0
 
 
@@ -193,7 +197,10 @@ class BoardWatcher(Watcher):
 
 
 class ServersWatcher(Watcher):
-    """Says that something has changed with the servers that this person sees: the page then reads itself again."""
+    """Says that something has changed with the servers that this person sees: the page then reads itself again.
+
+    The page says what it has seen: what came between its making and this connection, the first or a later one, counts.
+    """
 
     pace = 1.0
 
@@ -201,7 +208,7 @@ class ServersWatcher(Watcher):
         user = self.scope["user"]
         if not isinstance(user, User):
             return False
-        self.last = self._state()
+        self.seen = self.word("seen")
         self.hinted_by = (
             (live.BOARD,)
             if user.is_ops
@@ -210,14 +217,8 @@ class ServersWatcher(Watcher):
         return True
 
     def news(self) -> Update:
-        before, self.last = self.last, self._state()
-        return [{"changed": True}] if self.last != before else [], 2 * POLL
-
-    def _state(self) -> tuple[int | None, datetime | None, int]:
-        """Grows with every event of every install that this person may see: one query."""
-        installs = reading.installs_of(self.scope["user"]).order_by()
-        found = installs.aggregate(newest=Max("pk"), ended=Max("ended_at"), events=Sum("last_seq"))
-        return found["newest"], found["ended"], found["events"] or 0
+        before, self.seen = self.seen, reading.seen_by(self.scope["user"])
+        return [{"changed": True}] if self.seen != before else [], 2 * POLL
 
 
 websocket_urls = [

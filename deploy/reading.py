@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
-from django.db.models import Max, QuerySet, Window
+from django.db.models import Max, QuerySet, Sum, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
@@ -48,6 +48,13 @@ def installs_of(user: User | AnonymousUser) -> QuerySet[Install]:
     if not isinstance(user, User):
         return installs.none()
     return installs if user.is_ops else installs.filter(project__in=projects_of(user))
+
+
+def seen_by(user: User | AnonymousUser) -> str:
+    """How far the histories go that a person may see: another word after every event in any of them. One query."""
+    found = installs_of(user).order_by().aggregate(newest=Max("pk"), ended=Max("ended_at"), events=Sum("last_seq"))
+    ended = found["ended"].timestamp() if found["ended"] else 0
+    return f"{found['newest'] or 0}-{ended}-{found['events'] or 0}"
 
 
 # --- how long it usually takes

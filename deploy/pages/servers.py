@@ -14,6 +14,7 @@ from deploy.events import State
 from deploy.models import Install
 from deploy.pages import fleet, line
 from deploy.pages.past import state_of
+from deploy.reading import seen_by
 from servers.access import servers_of
 from servers.models import Server
 from servers.storage.draw import Drawing, drawing, drawing_of
@@ -26,6 +27,7 @@ PAGE = 50
 def servers(request: HttpRequest) -> HttpResponse:
     """The servers that one may see, found by name, address, serial number or MAC, by status and by project."""
     filters = filters_of(request, "q", "status", "project")
+    seen = seen_by(request.user)  # before the rows: what happens between the two is told once too often, not too little
     mine = fleet.with_installs(servers_of(request.user)).prefetch_related("disks")
     page = Paginator(fleet.find(mine, **filters).order_by("name"), PAGE).get_page(request.GET.get("page"))
     projects: list[Project] = list(projects_of(request.user))
@@ -36,6 +38,7 @@ def servers(request: HttpRequest) -> HttpResponse:
         {
             "page": page,
             "rows": fleet.rows_of(page.object_list),
+            "seen": seen,
             "projects": projects,
             "words": fleet.SERVER_WORDS,
             "filtered": any(filters.values()),

@@ -5,6 +5,8 @@ const refresh = async () => {
   const answer = await fetch(location.href);
   if (!answer.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const list = fresh.getElementById("servers");
+  if (list) document.getElementById("servers")?.setAttribute("data-seen", list.dataset.seen);
   for (const row of fresh.querySelectorAll("#servers > tr")) {
     const old = document.getElementById(row.id);
     // a row that says the same stays: what one reads or has marked does not move
@@ -14,5 +16,7 @@ const refresh = async () => {
 
 const notice = document.createElement("p");
 if (document.getElementById("servers")) {
-  stayConnected("/ws/servers/", () => ({}), (message) => message.changed && refresh(), connectionNotice(notice));
+  // what happened before the connection stood, or while it was gone, is told as well
+  const seen = () => ({ seen: document.getElementById("servers")?.dataset.seen ?? "" });
+  stayConnected("/ws/servers/", seen, (message) => message.changed && refresh(), connectionNotice(notice));
 }

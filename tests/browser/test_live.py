@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Site
 from tests.deploy.histories import command
@@ -264,4 +264,16 @@ def test_the_list_of_servers_follows_its_installs(page: Page, site: Site) -> Non
     page.goto(f"{site.url}/?q=listed.example.net")
     expect(page.locator("#servers")).to_contain_text("installing")
     site.ask("past", uuid, "fail", "copy")
+    expect(page.locator("#servers")).to_contain_text("install failed", timeout=10_000)
+
+
+def test_the_list_of_servers_tells_what_happened_before_its_connection_stood(page: Page, site: Site) -> None:
+    uuid = site.ask("running", "copy", "raced.example.net")
+
+    def late(route: Route) -> None:
+        site.ask("past", uuid, "fail", "copy")
+        route.continue_()
+
+    page.route("**/landfall/servers*.js", late)
+    page.goto(f"{site.url}/?q=raced.example.net")
     expect(page.locator("#servers")).to_contain_text("install failed", timeout=10_000)

@@ -19,6 +19,7 @@ from deploy import consumers, live
 from deploy.consumers import websocket_urls
 from deploy.events import Kind
 from deploy.models import Install
+from deploy.reading import seen_by
 from tests.builders import make_install, make_project, make_server, make_user
 from tests.deploy.histories import Past, command, feed, running, shown_lines
 
@@ -318,9 +319,21 @@ async def test_customers_have_no_board(customer: User) -> None:
 
 
 async def test_the_list_of_servers_hears_of_its_own_installs(customer: User, install: Install) -> None:
-    page = Page(watch(customer, "/ws/servers/"))
+    page = Page(watch(customer, f"/ws/servers/?seen={await sync_to_async(seen_by)(customer)}"))
     await page.socket.connect()
     assert await page.socket.receive_nothing(0.3)
     await sync_to_async(Past(install).event)(Kind.CANCEL_REQUESTED, by="x")
     assert (await page.hear())["changed"] is True
+    await page.socket.disconnect()
+
+
+async def test_the_list_of_servers_hears_of_what_happened_before_it_was_connected(
+    customer: User, install: Install
+) -> None:
+    seen = await sync_to_async(seen_by)(customer)
+    await sync_to_async(Past(install).event)(Kind.CANCEL_REQUESTED, by="x")
+    page = Page(watch(customer, f"/ws/servers/?seen={seen}"))
+    await page.socket.connect()
+    assert (await page.hear())["changed"] is True
+    assert await page.socket.receive_nothing(0.3)
     await page.socket.disconnect()
