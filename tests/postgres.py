@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 USER = "landfall"
 # Nothing of it has to outlive a power cut.
@@ -50,6 +51,18 @@ class Cluster:
             self._server.send_signal(how)
             self._server.wait(timeout=30)
         self._server = None
+
+
+def wait_until_alone(connection: BaseDatabaseWrapper) -> None:
+    """Returns once its database has no other session: the server ends one a moment after the client hung up."""
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    end = time.monotonic() + 10
+    with connection.cursor() as cursor:
+        while time.monotonic() < end:
+            cursor.execute(others)
+            if cursor.fetchone() == (0,):
+                return
+            time.sleep(0.05)
 
 
 @contextmanager
