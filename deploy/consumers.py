@@ -164,8 +164,10 @@ class InstallWatcher(Watcher):
             messages.append(parts.log_message(chunks) | {"after": self.after})
         if len(chunks) == reading.MOST_CHUNKS:
             return messages, AT_ONCE
+        if install.is_live:
+            return messages, POLL
         # The last lines are stored before the event that ends it: nothing comes behind an end without new lines.
-        return messages, POLL if install.is_live or chunks else None
+        return messages, AT_ONCE if chunks else None
 
     def told(self) -> None:
         """Measures how long the new lines were under way; those from before the connection are no measure."""

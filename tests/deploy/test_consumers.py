@@ -195,6 +195,19 @@ async def test_an_install_that_has_ended_closes_at_once(customer: User, install:
     assert (await socket.receive_output(5))["code"] == 1000
 
 
+async def test_a_page_that_reads_to_the_end_of_a_log_waits_for_no_more(
+    customer: User, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "POLL", 600)
+    monkeypatch.setattr(live, "nudge", lambda *_: None)
+    await sync_to_async(feed)(install, "the last line\n")
+    await sync_to_async(Past(install).fail)("copy")
+    page = Page(watch(customer, of(install)))
+    await page.socket.connect()
+    await page.until(lambda page: not page.live and bool(page.lines))
+    assert (await page.socket.receive_output(5))["code"] == 1000
+
+
 @pytest.mark.parametrize("odd", ["after=-1", "after=x", "after=99999999999999999999", "seq=%00", "after=%F0%9F%98%80"])
 async def test_an_odd_cursor_is_taken_for_the_beginning(customer: User, install: Install, odd: str) -> None:
     await sync_to_async(feed)(install, "a line\n")

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import struct
+import time
 from http.client import HTTPConnection, HTTPResponse
 from http.cookies import SimpleCookie
 from types import TracebackType
@@ -95,9 +96,10 @@ class WebSocket:
         self._socket.close()
 
     def hear(self, timeout: float = 30) -> dict[str, Any] | None:
-        """The next message; None when the server has closed the connection."""
-        self._socket.settimeout(timeout)
+        """The next message; None when the server has closed the connection. Pings are none, and give no more time."""
+        end = time.monotonic() + timeout
         while True:
+            self._socket.settimeout(max(end - time.monotonic(), 0.01))
             first, length = self._file.read(2)
             length &= 127
             if length > 125:
