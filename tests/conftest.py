@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_django
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import connection
@@ -37,16 +36,17 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
-    """The tables; what listens for hints hangs up before the database is dropped."""
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """The tables; whoever is connected hangs up before the database is dropped."""
     yield
     layer = get_channel_layer()
     if isinstance(layer, PostgresChannelLayer):
         live.flush()
         layer.hang_up()
     if ON_POSTGRES:
-        with django_db_blocker.unblock():
-            postgres.wait_until_alone(connection)
+        connection.close()
+        connection.close_pool()
+        postgres.wait_until_left(settings.DATABASES["default"]["HOST"], connection.settings_dict["NAME"])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 USER = "landfall"
 # Nothing of it has to outlive a power cut.
@@ -53,15 +52,12 @@ class Cluster:
         self._server = None
 
 
-def wait_until_alone(connection: BaseDatabaseWrapper) -> None:
-    """Returns once its database has no other session: the server ends one a moment after the client hung up."""
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+def wait_until_left(host: str, database: str) -> None:
+    """Returns once the database has no session: the server ends one a moment after its client has hung up."""
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
     end = time.monotonic() + 10
-    with connection.cursor() as cursor:
-        while time.monotonic() < end:
-            cursor.execute(others)
-            if cursor.fetchone() == (0,):
-                return
+    with psycopg.connect(host=host, user=USER, dbname="postgres", autocommit=True) as admin:
+        while admin.execute(sessions, [database]).fetchone() != (0,) and time.monotonic() < end:
             time.sleep(0.05)
 
 
