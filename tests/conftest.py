@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import connection
+from django.db import connection, connections
 from django.test import TransactionTestCase
 
 from deploy import appendonly, live
@@ -44,6 +45,8 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
         live.flush()
         layer.hang_up()
     if ON_POSTGRES:
+        # what async tests asked of the database was asked in a thread of asgiref's, which keeps its connection
+        SyncToAsync.single_thread_executor.submit(connections.close_all).result()
         connection.close()
         connection.close_pool()
         postgres.wait_until_left(settings.DATABASES["default"]["HOST"], connection.settings_dict["NAME"])
