@@ -135,7 +135,9 @@ class _ChannelStream:
         return _exit_status(self._channel)
 
     def close(self) -> None:
-        self._channel.close()
+        # It tells the far end, which may have broken off just now: then it listens to nobody any more.
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
 
 
 def _exit_status(channel: paramiko.Channel) -> int:

@@ -36,6 +36,8 @@ def account(remote: Remote, server: str) -> list[str]:
     for install in Install.objects.filter(server__name=server):
         for event in install.history():
             words = {name: value for name, value in event.data.items() if name in _TOLD}
+            if failure := event.data.get("failure"):
+                words |= {name: failure[name] for name in ("code", "message")}
             told.append((event.at.timestamp(), f"history: {event.kind.value} {words}"))
     record = remote.record(server)
     told += [(at, f"machine: power {how}") for how, at in record["power_cycles"]]

@@ -1,5 +1,6 @@
 """Jobs on a rescue system, over a real sshd."""
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,3 +172,24 @@ def test_a_command_that_ends_before_we_have_said_all_does_not_break_the_connecti
     monkeypatch.setattr(paramiko.Transport, "_send_user_message", said_late)
     job.start("true")
     assert [job.exists(), job.result(), job.exists(), followed(job)] == [True, b"", True, (b"", 0)]
+
+
+def test_who_stops_listening_to_a_system_that_broke_off_just_then_has_stopped(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a worker was frozen: the job's end has come, and behind it the connection's, which nobody has seen."""
+    said_at_once = paramiko.Transport._send_message
+    end_of_channel = paramiko.common.cMSG_CHANNEL_CLOSE
+
+    def said_into_the_void(connection: paramiko.Transport, message: paramiko.Message) -> None:
+        if message.asbytes().startswith(end_of_channel):
+            connection.sock.shutdown(socket.SHUT_WR)
+        said_at_once(connection, message)
+
+    job.start("echo one; sleep 2")
+    stream = job.follow(0)
+    assert stream.read(timeout=5) == b"one\n"
+    monkeypatch.setattr(paramiko.Transport, "_send_message", said_into_the_void)
+    stream.close()
+    with pytest.raises(transport.Unreachable):
+        job.exists()
