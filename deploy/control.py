@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -150,15 +151,17 @@ class StepControl:
     # Power and boot
 
     def boot_into_rescue(self) -> None:
-        if not self._install.private_key:
-            self._install.private_key, self._install.public_key = transport.new_key_pair()
-            self._install.save(update_fields=["private_key", "public_key"])
-        boot.direct_to_rescue(self._install.server, self._install.uuid, self._install.public_key, TOKEN_LIFETIME)
+        with self.leased.holding():
+            if not self._install.private_key:
+                self._install.private_key, self._install.public_key = transport.new_key_pair()
+                self._install.save(update_fields=["private_key", "public_key"])
+            boot.direct_to_rescue(self._install.server, self._install.uuid, self._install.public_key, TOKEN_LIFETIME)
 
     def boot_from_disk(self) -> None:
-        # The new system's token is on its disk since it was made bootable, which may be long ago: it was held, say.
-        tokens.prolong(self._install.uuid, Purpose.PHONE_HOME, patient(TOKEN_LIFETIME))
-        boot.direct_to_disk(self._install.server, EFI_LOADER)
+        with self.leased.holding():
+            # The new system's token is on its disk since it was made bootable, which may be long ago: it was held, say.
+            tokens.prolong(self._install.uuid, Purpose.PHONE_HOME, patient(TOKEN_LIFETIME))
+            boot.direct_to_disk(self._install.server, EFI_LOADER)
 
     @property
     def hands(self) -> str:
@@ -246,7 +249,7 @@ class StepControl:
             raise failed("rescue-lost")
         if not self.logbook.read_from:
             assert self.step.commands
-            commands = self.step.commands(armed_context(self._install, self._facts(), self.step.tokens))
+            commands = self.step.commands(self._armed_context())
             let_go_of_database()
             job.start(script(commands))
         status = self._follow(job, silence)
@@ -254,6 +257,12 @@ class StepControl:
             failure = self._command_failed(status)
             raise StepFailed(failure, final=errors.CATALOGUE[failure.code].final)
         return job.result() if result else b""
+
+    def _armed_context(self) -> Context:
+        facts = self._facts()
+        # A token of an install that somebody has ended by force would open what was closed then.
+        with self.leased.holding() if self.step.tokens else nullcontext():
+            return armed_context(self._install, facts, self.step.tokens)
 
     def _follow(self, job: Job, silence: "_Silence") -> int:
         """The job's exit status, once its whole log is stored."""

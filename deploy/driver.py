@@ -219,7 +219,8 @@ class Driver:
 
         Told before it is done, as every restart: a worker that finds the word of one that has died does the same.
         """
-        boot.direct_to_disk(self.install.server, EFI_LOADER)
+        with self._leased.holding():
+            boot.direct_to_disk(self.install.server, EFI_LOADER)
         if not self.state.cycling:
             return "as it was"
         where = {"target": Target.DISK.value, "persistent": False, "step": self.state.step, "back": True}

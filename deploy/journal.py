@@ -126,8 +126,9 @@ def _appended(
     if before.status.is_live and not state.status.is_live:
         outbox.enqueue(install, state)
     if happenings[0][0] is Kind.FORCE_RESET:
-        tokens.expire(install.uuid)
+        # In this order: until then the server may be given another token for its rescue system.
         boot.direct_to_disk(install.server, EFI_LOADER)
+        tokens.expire(install.uuid)
     if state.status is Status.SUCCEEDED:
         # In the same transaction: a worker that dies behind it leaves nothing open.
         tokens.expire(install.uuid)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from . import journal, queue
 from .events import Kind, State
@@ -61,6 +61,17 @@ class Leased:
             # Begun by ourselves just now: nobody needs to be asked whether there is something in its log.
             self._book = Logbook(self.install, self.lease, self.state.step, attempt.attempt)
         return self.state
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """A transaction for what is written elsewhere than in the history: only by who drives the install.
+
+        `LeaseLost` when that is somebody else, or nobody any more. Meanwhile nobody takes it over, or ends it by force.
+        """
+        with transaction.atomic():
+            row = Install.objects.select_for_update().only("lease_token", "lease_worker").get(pk=self.install.pk)
+            journal.require_lease(row, self.lease)
+            yield
 
     def open_book(self, step: str, attempt: int) -> Logbook:
         """The logbook of the attempt that is under way, to be continued where it ends."""

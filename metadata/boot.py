@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from metadata import rescuefiles, tokens
@@ -44,15 +45,17 @@ def script_for(mac: str) -> str | None:
     nic = Nic.objects.filter(mac=mac).select_related("server__boot").first()
     if nic is None:
         return None
-    boot = Boot.objects.filter(server=nic.server).first()
-    if boot is None:
-        return disk_script(Firmware(nic.server.firmware))
-    Boot.objects.filter(pk=boot.pk).update(asked_at=timezone.now())
-    if boot.target == Target.DISK or boot.install is None or boot.token_lifetime is None:
-        return disk_script(Firmware(nic.server.firmware), boot.efi_loader)
-    kernel_args = f"{rescuefiles.manifest().kernel_args} {settings.LANDFALL_RESCUE_ARGS}".strip()
-    token = tokens.mint(boot.install, nic.server, Purpose.RESCUE, boot.token_lifetime)
-    return rescue_script(settings.LANDFALL_MACHINE_URL, kernel_args, token, mac)
+    Boot.objects.filter(server=nic.server).update(asked_at=timezone.now())
+    with transaction.atomic():
+        # Locked, so that no token is made for an install that is ended by force just now.
+        boot = Boot.objects.select_for_update().filter(server=nic.server).first()
+        if boot is None:
+            return disk_script(Firmware(nic.server.firmware))
+        if boot.target == Target.DISK or boot.install is None or boot.token_lifetime is None:
+            return disk_script(Firmware(nic.server.firmware), boot.efi_loader)
+        kernel_args = f"{rescuefiles.manifest().kernel_args} {settings.LANDFALL_RESCUE_ARGS}".strip()
+        token = tokens.mint(boot.install, nic.server, Purpose.RESCUE, boot.token_lifetime)
+        return rescue_script(settings.LANDFALL_MACHINE_URL, kernel_args, token, mac)
 
 
 def _decide(server: Server, **decision: object) -> None:

@@ -96,7 +96,7 @@ class Sshd:
 class Cut:
     """A connection that breaks in the middle of what is sent: sshd gives the command the end of what has come."""
 
-    def __init__(self, whole: transport.Connection) -> None:
+    def __init__(self, whole: transport.SSH) -> None:
         self.whole = whole
 
     def run(self, command: str, stdin: bytes = b"", timeout: float = 60) -> transport.Completed:
@@ -107,6 +107,18 @@ class Cut:
 
     def close(self) -> None:
         self.whole.close()
+
+
+class HungUp(Cut):
+    """A connection that ends once all is sent, as that of a worker does that is killed then: no answer comes."""
+
+    def run(self, command: str, stdin: bytes = b"", timeout: float = 60) -> transport.Completed:
+        channel = self.whole._transport.open_session()
+        channel.exec_command(command)
+        channel.sendall(stdin)
+        channel.shutdown_write()
+        self.whole._transport.sock.shutdown(socket.SHUT_RDWR)
+        raise transport.Unreachable
 
 
 def _children(pid: int) -> list[int]:

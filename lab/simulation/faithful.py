@@ -12,7 +12,9 @@ import os
 import shlex
 import shutil
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from deploy.jobs import ROOT
 
@@ -31,7 +33,8 @@ class RealJobs:
         self._root, self._machine, self._boot = root, machine, boot
         self._records: dict[str, JobRecord] = {}
         self._scripts: dict[str, bytes] = {}
-        self._tasks: dict[Channel | str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._followers: dict[Channel, asyncio.Task[None]] = {}
 
     def ask(self, command: str, stdin: bytes, channel: Channel) -> None:
         question = understood(command)
@@ -48,19 +51,28 @@ class RealJobs:
             self._records[question.folder].follows.append(question.number)
         elif question.asked is Asked.KILL and question.folder in self._records:
             self._records[question.folder].killed = self._records[question.folder].status is None
-        self._tasks[channel] = asyncio.create_task(self._shell(command, stdin, channel))
+        task = self._keep(self._shell(command, stdin, channel))
+        if question.asked is Asked.FOLLOW:
+            self._followers[channel] = task
 
     def forget(self, channel: Channel) -> None:
-        if task := self._tasks.pop(channel, None):
-            task.cancel()
+        """As with sshd: what follows a log has nobody to tell of it any more; whatever else was begun, goes on."""
+        if follower := self._followers.pop(channel, None):
+            follower.cancel()
 
     def lose(self) -> None:
-        for task in self._tasks.values():
+        for task in tuple(self._tasks):
             task.cancel()
         for pid in self._root.glob(f"{ROOT.lstrip('/')}/*/*/pid"):
             with contextlib.suppress(ProcessLookupError, ValueError):
                 os.killpg(int(pid.read_text()), signal.SIGKILL)
         shutil.rmtree(self._root, ignore_errors=True)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _shell(self, command: str, stdin: bytes, channel: Channel) -> None:
         """Runs the command, with the folder that it names in the machine's own."""
@@ -97,7 +109,7 @@ class RealJobs:
         folder.mkdir(parents=True)
         record = self._records[question.folder] = JobRecord.of(question.folder, self._boot, commands)
         self._machine.remember(record)
-        self._tasks[question.folder] = asyncio.create_task(self._watch(question.folder, folder, record))
+        self._keep(self._watch(question.folder, folder, record))
         made = (PRELUDE + "".join(self._frame(one, folder) for one in commands)).encode()
         self._scripts[question.folder] = made
         return made

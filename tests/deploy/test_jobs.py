@@ -12,7 +12,7 @@ from accounts.secret import Secret
 from deploy import transport
 from deploy.commands import run, script
 from deploy.jobs import LOST, Job
-from tests.sshd import Cut, Sshd, running
+from tests.sshd import Cut, HungUp, Sshd, running
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,14 @@ def test_of_a_script_that_was_cut_off_nothing_is_run_and_the_next_worker_starts_
     job.start(script)
     assert followed(job) == (b"", 0)
     assert (tmp_path / "ran").read_text() == "one\ntwo\n"
+
+
+def test_a_job_whose_worker_dies_while_it_is_started_is_there_for_the_next_one(sshd: Sshd, job: Job) -> None:
+    with pytest.raises(transport.Unreachable):
+        Job(HungUp(sshd.connect()), job.folder).start("echo one; exit 3")
+    while not job.exists():
+        time.sleep(0.05)
+    assert followed(job) == (b"one\n", 3)
 
 
 def test_following_from_an_offset_gives_the_rest_to_the_byte(job: Job) -> None:

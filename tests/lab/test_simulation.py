@@ -35,7 +35,7 @@ from metadata.models import Purpose
 from servers.power import PowerError, PowerState, Target, power_of
 from servers.power.redfish import Redfish
 from tests.ports import free_port
-from tests.sshd import Cut
+from tests.sshd import Cut, HungUp
 
 PACE = Pace(firmware=(0.01, 0.02), system=(0.01, 0.02), copy=0.2, build=0.1, retry=(0.1, 0.5))
 NAME = "sim-0000"
@@ -243,6 +243,19 @@ EXPECTED = {
 @pytest.mark.parametrize("house", ["scripted", "faithful"], indirect=True)
 def test_jobs_in_python_and_in_bash_answer_the_worker_alike(house: House) -> None:
     assert conversation(house) == EXPECTED
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("house", ["scripted", "faithful"], indirect=True)
+def test_a_job_whose_worker_dies_while_it_is_started_is_there_for_the_next_one(house: House) -> None:
+    key, _ = house.boot_into_rescue()
+    folder = f"{ROOT}/11111111/copy-1"
+    with pytest.raises(Unreachable):
+        Job(HungUp(house.connect(key)), folder).start(script([run("sync")]))
+    with closing(house.connect(key)) as connection:
+        job = Job(connection, folder)
+        eventually(job.exists)
+        assert read_all(job.follow(0))[1] == 0
 
 
 def test_the_protocol_is_the_one_that_the_simulation_speaks() -> None:
