@@ -267,6 +267,16 @@ def test_the_list_of_servers_follows_its_installs(page: Page, site: Site) -> Non
     expect(page.locator("#servers")).to_contain_text("install failed", timeout=10_000)
 
 
+def test_the_list_of_servers_tells_what_happened_while_the_server_was_down(page: Page, site: Site) -> None:
+    uuid = site.ask("running", "copy", "missed.example.net")
+    page.goto(f"{site.url}/?q=missed.example.net")
+    expect(page.locator("#servers")).to_contain_text("installing")
+    site.kill()
+    site.ask("past", uuid, "fail", "copy")
+    site.start()
+    expect(page.locator("#servers")).to_contain_text("install failed", timeout=20_000)
+
+
 def test_the_list_of_servers_tells_what_happened_before_its_connection_stood(page: Page, site: Site) -> None:
     uuid = site.ask("running", "copy", "raced.example.net")
 
