@@ -168,7 +168,7 @@ class StepControl:
         return power_of(self._install.server).needs_hands
 
     def power_cycle(self, target: Target, *, persistent: bool = False, say: bool = True) -> None:
-        power = power_of(self._install.server)
+        power = power_of(self._install.server, self.leased.check_lease)
         where = {"target": target.value, "persistent": persistent, "step": self.step.name}
         self.leased.append(Kind.POWER_CYCLING, where)
         let_go_of_database()

@@ -226,7 +226,7 @@ class Driver:
         where = {"target": Target.DISK.value, "persistent": False, "step": self.state.step, "back": True}
         why = {"failure": failure.to_json()} if failure else {}
         try:
-            power = power_of(self.install.server)
+            power = power_of(self.install.server, self._leased.check_lease)
             if power.needs_hands:
                 return "in the rescue system, its disks untouched, until somebody switches it off and on"
             self._leased.append(Kind.POWER_CYCLING, where | why)

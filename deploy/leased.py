@@ -73,6 +73,14 @@ class Leased:
             journal.require_lease(row, self.lease)
             yield
 
+    def check_lease(self) -> None:
+        """Raises `LeaseLost` when somebody else drives the install by now, or nobody does. One query.
+
+        For what no transaction can hold back: between this and the word to a BMC lie a few milliseconds.
+        """
+        look_now(self.lease)
+        let_go_of_database()
+
     def open_book(self, step: str, attempt: int) -> Logbook:
         """The logbook of the attempt that is under way, to be continued where it ends."""
         if not (self._book and (self._book.step, self._book.attempt) == (step, attempt)):

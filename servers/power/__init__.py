@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from accounts.secret import Secret
@@ -28,19 +29,26 @@ class HasBmc(Protocol):
     def bmc_verify_tls(self) -> bool: ...
 
 
-def driver(bmc: Bmc | None) -> PowerDriver:
-    """The driver for a machine with this BMC, or for one without any."""
+def _always() -> None:
+    """Nothing keeps us from it."""
+
+
+def driver(bmc: Bmc | None, before: Callable[[], None] = _always) -> PowerDriver:
+    """The driver for a machine with this BMC, or for one without any.
+
+    `before` is called immediately before every word to the BMC that changes something; what it raises keeps that back.
+    """
     if bmc is None:
         return Manual()
     # sushy takes a third of a second to import, and most processes never touch a BMC
     from servers.power.redfish import Redfish
 
-    return Redfish(bmc)
+    return Redfish(bmc, before=before)
 
 
-def power_of(server: HasBmc) -> PowerDriver:
+def power_of(server: HasBmc, before: Callable[[], None] = _always) -> PowerDriver:
     """The driver for a server of the inventory; PowerError when what is on record about its BMC cannot be used."""
     if server.power_driver == "manual":
         return driver(None)
     password = server.bmc_password or Secret("")
-    return driver(Bmc(server.bmc_url, server.bmc_system, server.bmc_user, password, server.bmc_verify_tls))
+    return driver(Bmc(server.bmc_url, server.bmc_system, server.bmc_user, password, server.bmc_verify_tls), before)

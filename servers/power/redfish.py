@@ -58,8 +58,10 @@ class Redfish:
         connect_seconds: float = CONNECT_SECONDS,
         read_seconds: float = READ_SECONDS,
         pause: Callable[[float], None] = time.sleep,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._bmc = bmc
+        self._before = before
         self._timeouts = (connect_seconds, read_seconds)
         self._pause = pause
 
@@ -153,6 +155,7 @@ class Redfish:
     def _patiently(self, ask: Callable[[], None], unless: Callable[[], bool] = lambda: False) -> None:
         """Asks until the BMC is no longer busy, or until `unless` says that there is no need any more."""
         for attempt in range(1, _BUSY_TRIES + 1):
+            self._before()
             try:
                 return ask()
             except sushy_errors.HTTPError as error:

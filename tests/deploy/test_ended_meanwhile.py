@@ -1,17 +1,19 @@
-"""An install that somebody ends by force while a worker is in the middle of something: the worker has no say any more.
+"""An install that is ended by force, or taken over, while a worker is in the middle of it: that has no say any more.
 
-The server may have another install by then, which is not to be disturbed.
+The server may have another install by then, or somebody who is logged in, who are not to be disturbed.
 """
 
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from accounts.secret import Secret
 from deploy import actions, journal, queue
 from deploy.commands import Command, run
 from deploy.driver import Driver
@@ -22,8 +24,12 @@ from deploy.queue import LeaseLost
 from deploy.step import Context, Control, Done, Outcome, Perform, Step
 from metadata import boot, tokens
 from metadata.models import Boot, Purpose, Token
+from servers.power import Target
+from servers.power.redfish import Redfish
 from tests import sshd as sshd_module
 from tests.builders import make_install, make_server, make_user
+from tests.servers.bad_bmc import PASSWORD, USER
+from tests.servers.bad_bmc import running as running_bmc
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -85,6 +91,35 @@ def test_a_worker_whose_install_was_ended_by_force_directs_no_server_and_hands_o
             Driver(*claimed, threading.Event(), {"rescue": a_step(perform)}).drive()
     assert Boot.objects.get(server=server).public_key == "the new one's key"
     assert not Token.objects.filter(install=install.uuid, expires_at__gt=timezone.now()).exists()
+
+
+def power_cycle(control: Control) -> Outcome:
+    control.power_cycle(Target.DISK)
+    return Done()
+
+
+@pytest.mark.parametrize("word", ["boot_from", "reset"])
+def test_a_worker_that_was_frozen_before_a_word_to_the_bmc_does_not_say_it_when_it_goes_on(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_bmc() as bmc:
+        account = {"bmc_url": f"http://127.0.0.1:{bmc.port}", "bmc_system": "1", "bmc_user": USER}
+        install = make_install(make_server(disks=1, bmc_password=Secret(PASSWORD), **account))
+        journal.append(install, Kind.PLANNED, {"steps": ["rescue"]})
+        claimed = queue.claim("worker", timezone.now())
+        assert claimed
+        at_once = getattr(Redfish, word)
+
+        def after_a_while(driver: Redfish, *arguments: Any, **named: Any) -> None:
+            assert queue.claim("another", timezone.now() + 1.1 * queue.LEASE_TIME)
+            bmc.asked.clear()
+            at_once(driver, *arguments, **named)
+
+        monkeypatch.setattr(Redfish, word, after_a_while)
+        with pytest.raises(LeaseLost):
+            Driver(*claimed, threading.Event(), {"rescue": a_step(power_cycle)}).drive()
+        assert bmc.asked
+        assert bmc.writes() == []
 
 
 def test_a_server_that_asks_what_to_start_while_its_install_is_ended_is_given_no_key_to_it() -> None:

@@ -463,8 +463,8 @@ def deadly(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
             alive.clear()
             raise Died
 
-    def at_the_edge(server: Any) -> PowerDriver:
-        real_one = power_of(server)
+    def at_the_edge(server: Any, *before: Callable[[], None]) -> PowerDriver:
+        real_one = power_of(server, *before)
 
         def boot_from(target: Target, persistent: bool = False) -> None:
             die("before the BMC is asked")
@@ -629,7 +629,7 @@ def test_a_retry_after_the_guard_starts_the_system_from_its_disk_with_the_token_
 def test_a_bmc_that_fails_when_the_logs_are_to_be_fetched_is_asked_again_and_named(
     bmc: BadBmc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken_bmc(server: Any) -> PowerDriver:
+    def broken_bmc(server: Any, *before: Callable[[], None]) -> PowerDriver:
         raise PowerError(PowerCode.UNREACHABLE, "The BMC is away.", "Look for it.")
 
     monkeypatch.setattr(control, "power_of", broken_bmc)
