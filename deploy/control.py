@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.secret import Secret
@@ -151,24 +152,26 @@ class StepControl:
     # Power and boot
 
     def boot_into_rescue(self) -> None:
-        with self.leased.holding():
+        with self.leased.fenced():
             if not self._install.private_key:
                 self._install.private_key, self._install.public_key = transport.new_key_pair()
                 self._install.save(update_fields=["private_key", "public_key"])
             boot.direct_to_rescue(self._install.server, self._install.uuid, self._install.public_key, TOKEN_LIFETIME)
 
     def boot_from_disk(self) -> None:
-        with self.leased.holding():
+        # The tokens are locked before the install's row, as by a machine that calls: neither waits for the other then.
+        with transaction.atomic():
             # The new system's token is on its disk since it was made bootable, which may be long ago: it was held, say.
             tokens.prolong(self._install.uuid, Purpose.PHONE_HOME, patient(TOKEN_LIFETIME))
-            boot.direct_to_disk(self._install.server, EFI_LOADER)
+            with self.leased.fenced():
+                boot.direct_to_disk(self._install.server, EFI_LOADER)
 
     @property
     def hands(self) -> str:
         return power_of(self._install.server).needs_hands
 
     def power_cycle(self, target: Target, *, persistent: bool = False, say: bool = True) -> None:
-        power = power_of(self._install.server, self.leased.check_lease)
+        power = power_of(self._install.server, self.leased.renew)
         where = {"target": target.value, "persistent": persistent, "step": self.step.name}
         self.leased.append(Kind.POWER_CYCLING, where)
         let_go_of_database()
@@ -185,6 +188,7 @@ class StepControl:
         return storage_plan(Layout.from_json(self._install.layout), facts, self._install.image, self._install.uuid)
 
     def remember_facts(self, facts: Facts) -> None:
+        self.leased.renew()
         inventory.record_facts(self._install.server, facts, self.now)
 
     def keep_seat(self, seat: Seat) -> None:
@@ -249,9 +253,10 @@ class StepControl:
             raise failed("rescue-lost")
         if not self.logbook.read_from:
             assert self.step.commands
-            commands = self.step.commands(self._armed_context())
-            let_go_of_database()
-            job.start(script(commands))
+            text = script(self.step.commands(self._armed_context()))
+            # A worker that was frozen before this would begin what was tried, failed and is tried again since.
+            self.leased.renew()
+            job.start(text)
         status = self._follow(job, silence)
         if status != 0:
             failure = self._command_failed(status)
@@ -260,8 +265,8 @@ class StepControl:
 
     def _armed_context(self) -> Context:
         facts = self._facts()
-        # A token of an install that somebody has ended by force would open what was closed then.
-        with self.leased.holding() if self.step.tokens else nullcontext():
+        # A token of an install that was ended, or taken over, would open what is closed, or is opened by another one.
+        with self.leased.fenced() if self.step.tokens else nullcontext():
             return armed_context(self._install, facts, self.step.tokens)
 
     def _follow(self, job: Job, silence: "_Silence") -> int:
@@ -273,16 +278,23 @@ class StepControl:
             status = stream.status()
             self.logbook.end()
             return status
-        except (Cancelled, StepFailed) as error:
+        except (Cancelled, StepFailed, LeaseLost) as error:
             if not (isinstance(error, StepFailed) and error.failure.code == "rescue-lost"):
-                job.kill()
+                self._end(job)
             raise
+        finally:
+            stream.close()
+
+    def _end(self, job: Job) -> None:
+        """Ends the job; unless another worker follows it by now, then `LeaseLost`."""
+        try:
+            # Who was frozen finds the time over, and may not be the one to say so any more.
+            self.leased.renew()
         except LeaseLost:
             if self.leased.was_reset():
                 job.kill()
             raise
-        finally:
-            stream.close()
+        job.kill()
 
     def _read_all(self, stream: Stream, silence: "_Silence", pen: Pen) -> None:
         caught_up = False

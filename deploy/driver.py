@@ -219,14 +219,14 @@ class Driver:
 
         Told before it is done, as every restart: a worker that finds the word of one that has died does the same.
         """
-        with self._leased.holding():
+        with self._leased.fenced():
             boot.direct_to_disk(self.install.server, EFI_LOADER)
         if not self.state.cycling:
             return "as it was"
         where = {"target": Target.DISK.value, "persistent": False, "step": self.state.step, "back": True}
         why = {"failure": failure.to_json()} if failure else {}
         try:
-            power = power_of(self.install.server, self._leased.check_lease)
+            power = power_of(self.install.server, self._leased.renew)
             if power.needs_hands:
                 return "in the rescue system, its disks untouched, until somebody switches it off and on"
             self._leased.append(Kind.POWER_CYCLING, where | why)

@@ -126,7 +126,7 @@ def _appended(
     if before.status.is_live and not state.status.is_live:
         outbox.enqueue(install, state)
     if happenings[0][0] is Kind.FORCE_RESET:
-        # In this order: until then the server may be given another token for its rescue system.
+        # First the boot: a machine that asks just now gets its token under that row's lock, so it expires as well.
         boot.direct_to_disk(install.server, EFI_LOADER)
         tokens.expire(install.uuid)
     if state.status is Status.SUCCEEDED:

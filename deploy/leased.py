@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection, transaction
+from django.utils import timezone
 
 from . import journal, queue
 from .events import Kind, State
@@ -63,7 +64,7 @@ class Leased:
         return self.state
 
     @contextmanager
-    def holding(self) -> Iterator[None]:
+    def fenced(self) -> Iterator[None]:
         """A transaction for what is written elsewhere than in the history: only by who drives the install.
 
         `LeaseLost` when that is somebody else, or nobody any more. Meanwhile nobody takes it over, or ends it by force.
@@ -73,12 +74,13 @@ class Leased:
             journal.require_lease(row, self.lease)
             yield
 
-    def check_lease(self) -> None:
-        """Raises `LeaseLost` when somebody else drives the install by now, or nobody does. One query.
+    def renew(self) -> None:
+        """The lease holds for its whole time from now on; `LeaseLost` when it is lost. One statement.
 
-        For what no transaction can hold back: between this and the word to a BMC lie a few milliseconds.
+        For what cannot be rolled back: a word to a BMC, a job that is begun or ended. Nobody takes the install over
+        meanwhile; only one that is ended by force just then is not seen.
         """
-        look_now(self.lease)
+        queue.prolong(self.lease, timezone.now())
         let_go_of_database()
 
     def open_book(self, step: str, attempt: int) -> Logbook:

@@ -135,7 +135,7 @@ class _ChannelStream:
         return _exit_status(self._channel)
 
     def close(self) -> None:
-        # It tells the far end, which may have broken off just now: then it listens to nobody any more.
+        # Closing tells the far end; one that has just gone need not hear it.
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.close()
 

@@ -42,9 +42,10 @@ def script_for(mac: str) -> str | None:
 
     Raises rescuefiles.NoRescueSystem when it should start one and none is built.
     """
-    nic = Nic.objects.filter(mac=mac).select_related("server__boot").first()
+    nic = Nic.objects.filter(mac=mac).select_related("server").first()
     if nic is None:
         return None
+    # Outside: that it has asked stays true when there is no rescue system to give it.
     Boot.objects.filter(server=nic.server).update(asked_at=timezone.now())
     with transaction.atomic():
         # Locked, so that no token is made for an install that is ended by force just now.

@@ -17,7 +17,7 @@ def record_facts(server: Server, seen: facts.Facts, at: datetime) -> None:
     apart, so a machine does not get to change it.
     """
     with transaction.atomic():
-        row = Server.objects.select_for_update().get(pk=server.pk)
+        row = Server.objects.select_for_update(no_key=True).get(pk=server.pk)
         row.firmware = seen.firmware.value
         row.vendor = seen.vendor[:100]
         row.product = seen.product[:100]

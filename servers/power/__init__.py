@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from accounts.secret import Secret
-from servers.power.driver import Bmc, PowerCode, PowerDriver, PowerError, PowerState, Target
+from servers.power.driver import Bmc, PowerCode, PowerDriver, PowerError, PowerState, Target, unasked
 from servers.power.manual import Manual
 
 __all__ = ["Bmc", "PowerCode", "PowerDriver", "PowerError", "PowerState", "Target", "driver", "power_of"]
@@ -29,26 +29,26 @@ class HasBmc(Protocol):
     def bmc_verify_tls(self) -> bool: ...
 
 
-def _always() -> None:
-    """Nothing keeps us from it."""
-
-
-def driver(bmc: Bmc | None, before: Callable[[], None] = _always) -> PowerDriver:
+def driver(bmc: Bmc | None, ask_first: Callable[[], None] = unasked) -> PowerDriver:
     """The driver for a machine with this BMC, or for one without any.
 
-    `before` is called immediately before every word to the BMC that changes something; what it raises keeps that back.
+    `ask_first` is called immediately before every word to the BMC that changes something; if it raises, the word is
+    not said. Only what was switched off by us is switched on again in any case.
     """
     if bmc is None:
         return Manual()
     # sushy takes a third of a second to import, and most processes never touch a BMC
     from servers.power.redfish import Redfish
 
-    return Redfish(bmc, before=before)
+    return Redfish(bmc, ask_first=ask_first)
 
 
-def power_of(server: HasBmc, before: Callable[[], None] = _always) -> PowerDriver:
-    """The driver for a server of the inventory; PowerError when what is on record about its BMC cannot be used."""
+def power_of(server: HasBmc, ask_first: Callable[[], None] = unasked) -> PowerDriver:
+    """The driver for a server of the inventory; PowerError when what is on record about its BMC cannot be used.
+
+    `ask_first` as for `driver`.
+    """
     if server.power_driver == "manual":
         return driver(None)
     password = server.bmc_password or Secret("")
-    return driver(Bmc(server.bmc_url, server.bmc_system, server.bmc_user, password, server.bmc_verify_tls), before)
+    return driver(Bmc(server.bmc_url, server.bmc_system, server.bmc_user, password, server.bmc_verify_tls), ask_first)

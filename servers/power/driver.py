@@ -73,6 +73,10 @@ class Bmc:
             )
 
 
+def unasked() -> None:
+    """What is asked before a word to a BMC where nobody has a say in it: nothing."""
+
+
 class PowerDriver(Protocol):
     """A machine's power button and its choice of boot device. Every method may raise PowerError.
 

@@ -24,7 +24,7 @@ from sushy import auth, connector
 from sushy import exceptions as sushy_errors
 
 from accounts.secret import MASK
-from servers.power.driver import Bmc, PowerCode, PowerError, PowerState, Target
+from servers.power.driver import Bmc, PowerCode, PowerError, PowerState, Target, unasked
 
 CONNECT_SECONDS: Final = 5
 READ_SECONDS: Final = 30
@@ -58,10 +58,10 @@ class Redfish:
         connect_seconds: float = CONNECT_SECONDS,
         read_seconds: float = READ_SECONDS,
         pause: Callable[[float], None] = time.sleep,
-        before: Callable[[], None] = lambda: None,
+        ask_first: Callable[[], None] = unasked,
     ) -> None:
         self._bmc = bmc
-        self._before = before
+        self._ask_first = ask_first
         self._timeouts = (connect_seconds, read_seconds)
         self._pause = pause
 
@@ -108,6 +108,8 @@ class Redfish:
             else:
                 self._switch(system, _OFF, PowerState.OFF)
                 self._wait_for_off(system)
+                # Whoever else has a say in it by now does not know that it is off.
+                self._ask_first = unasked
                 self._switch(system, _ON, PowerState.ON)
 
     def _switch(self, system: Any, ways: tuple[sushy.ResetType, ...], wanted: PowerState) -> None:
@@ -155,7 +157,6 @@ class Redfish:
     def _patiently(self, ask: Callable[[], None], unless: Callable[[], bool] = lambda: False) -> None:
         """Asks until the BMC is no longer busy, or until `unless` says that there is no need any more."""
         for attempt in range(1, _BUSY_TRIES + 1):
-            self._before()
             try:
                 return ask()
             except sushy_errors.HTTPError as error:
@@ -170,7 +171,7 @@ class Redfish:
     def _system(self) -> Iterator[Any]:
         """The machine as sushy sees it, freshly read; what goes wrong inside becomes a PowerError."""
         root, path = _address(self._bmc)
-        line = _Line(root, self._bmc, self._timeouts)
+        line = _Line(root, self._bmc, self._timeouts, lambda: self._ask_first())
         try:
             login = auth.BasicAuth(self._bmc.user, self._bmc.password.reveal())
             service = sushy.Sushy(root, auth=login, connector=line)
@@ -233,9 +234,16 @@ class Redfish:
 
 
 class _Line(connector.Connector):  # type: ignore[misc]  # sushy has no types
-    """sushy's connection with our timeouts, one try each: sushy would repeat a reset whose answer was late."""
+    """sushy's connection with our timeouts, and somebody who is asked before each request that changes something.
 
-    def __init__(self, root: str, bmc: Bmc, timeouts: tuple[float, float]) -> None:
+    One try each: sushy would repeat a reset whose answer was late. Only what some BMCs refuse for a moment, and say so
+    in their vendor's words, it asks for once more.
+    """
+
+    def __init__(
+        self, root: str, bmc: Bmc, timeouts: tuple[float, float], ask_first: Callable[[], None] = unasked
+    ) -> None:
+        self._ask_first = ask_first
         connect, read = timeouts
         super().__init__(
             root,
@@ -248,6 +256,11 @@ class _Line(connector.Connector):  # type: ignore[misc]  # sushy has no types
         # a BMC's password never goes to a proxy, whatever the environment of the worker says
         self._session.trust_env = False
         self._session.hooks["response"].append(partial(_blot, _spellings(bmc)))
+
+    def _op(self, method: str, *arguments: Any, **named: Any) -> Any:
+        if method != "GET":
+            self._ask_first()
+        return super()._op(method, *arguments, **named)
 
 
 def _spellings(bmc: Bmc) -> tuple[bytes, ...]:

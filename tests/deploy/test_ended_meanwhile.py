@@ -5,22 +5,24 @@ The server may have another install by then, or somebody who is logged in, who a
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from accounts.secret import Secret
-from deploy import actions, journal, queue
+from deploy import actions, jobs, journal, queue
 from deploy.commands import Command, run
 from deploy.driver import Driver
 from deploy.events import Kind
 from deploy.leased import Cancelled
 from deploy.models import Install
-from deploy.queue import LeaseLost
+from deploy.queue import Lease, LeaseLost
 from deploy.step import Context, Control, Done, Outcome, Perform, Step
 from metadata import boot, tokens
 from metadata.models import Boot, Purpose, Token
@@ -28,8 +30,10 @@ from servers.power import Target
 from servers.power.redfish import Redfish
 from tests import sshd as sshd_module
 from tests.builders import make_install, make_server, make_user
+from tests.metadata.inventory import make_rescue
 from tests.servers.bad_bmc import PASSWORD, USER
 from tests.servers.bad_bmc import running as running_bmc
+from tests.sshd import Sshd
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -37,14 +41,34 @@ pytestmark = [
 ]
 
 
+@pytest.fixture
+def sshd() -> Iterator[Sshd]:
+    with sshd_module.running() as server:
+        yield server
+
+
 def echo(ctx: Context) -> Iterator[Command]:
     yield run("echo", "here")
 
 
-def a_step(perform: Perform) -> Step:
-    return Step(
-        "rescue", "Rescue", timedelta(minutes=1), 0, "rescue", True, perform, echo, tokens=frozenset({"phone-home"})
-    )
+def a_step(perform: Perform, *tokens: str, commands: Callable[[Context], Iterator[Command]] = echo) -> Step:
+    time = timedelta(seconds=3)
+    return Step("rescue", "Rescue", time, 0, "rescue", False, perform, commands, tokens=frozenset(tokens))
+
+
+def in_rescue(sshd: Sshd) -> tuple[Install, Lease]:
+    """An install in a worker's hands, whose rescue system is the sshd and has called."""
+    server = make_server(disks=1, address="127.0.0.1", ssh_port=sshd.port, power_driver="manual")
+    install = make_install(server, private_key=sshd.private_key, public_key=sshd.public_key)
+    journal.append(install, Kind.PLANNED, {"steps": ["rescue"]})
+    journal.append(install, Kind.RESCUE_READY, {"host_keys": [sshd.host_key], "boot_id": "b1"})
+    claimed = queue.claim("worker", timezone.now())
+    assert claimed
+    return claimed
+
+
+def jobs_of(install: Install) -> Path:
+    return Path(jobs.ROOT) / str(install.uuid)
 
 
 def ended_by_force(install: Install) -> None:
@@ -73,24 +97,56 @@ def run_a_job(control: Control) -> Outcome:
 
 
 @pytest.mark.parametrize("act", [boot_into_rescue, boot_from_disk, send_back, run_a_job])
-def test_a_worker_whose_install_was_ended_by_force_directs_no_server_and_hands_out_no_token(act: Perform) -> None:
-    with sshd_module.running() as sshd:
-        server = make_server(disks=1, address="127.0.0.1", ssh_port=sshd.port, power_driver="manual")
-        install = make_install(server, private_key=sshd.private_key, public_key=sshd.public_key)
-        journal.append(install, Kind.PLANNED, {"steps": ["rescue"]})
-        journal.append(install, Kind.RESCUE_READY, {"host_keys": [sshd.host_key], "boot_id": "b1"})
-        tokens.mint(install.uuid, server, Purpose.PHONE_HOME, timedelta(hours=1))
-        claimed = queue.claim("worker", timezone.now())
-        assert claimed
+def test_a_worker_whose_install_was_ended_by_force_directs_no_server_and_hands_out_no_token(
+    act: Perform, sshd: Sshd
+) -> None:
+    install, lease = in_rescue(sshd)
+    tokens.mint(install.uuid, install.server, Purpose.PHONE_HOME, timedelta(hours=1))
 
-        def perform(control: Control) -> Outcome:
-            ended_by_force(install)
-            return act(control)
+    def perform(control: Control) -> Outcome:
+        ended_by_force(install)
+        return act(control)
 
-        with pytest.raises(LeaseLost):
-            Driver(*claimed, threading.Event(), {"rescue": a_step(perform)}).drive()
-    assert Boot.objects.get(server=server).public_key == "the new one's key"
+    with pytest.raises(LeaseLost):
+        Driver(install, lease, threading.Event(), {"rescue": a_step(perform, "phone-home")}).drive()
+    assert Boot.objects.get(server=install.server).public_key == "the new one's key"
     assert not Token.objects.filter(install=install.uuid, expires_at__gt=timezone.now()).exists()
+
+
+def test_a_worker_whose_install_was_ended_by_force_begins_no_job(sshd: Sshd) -> None:
+    install, lease = in_rescue(sshd)
+
+    def perform(control: Control) -> Outcome:
+        ended_by_force(install)
+        return run_a_job(control)
+
+    with pytest.raises(LeaseLost):
+        Driver(install, lease, threading.Event(), {"rescue": a_step(perform)}).drive()
+    assert not jobs_of(install).exists()
+
+
+def test_a_worker_that_was_frozen_until_the_time_was_over_does_not_end_the_job_that_another_one_follows(
+    sshd: Sshd,
+) -> None:
+    install, lease = in_rescue(sshd)
+
+    def slow(ctx: Context) -> Iterator[Command]:
+        yield run("sleep", "6")
+
+    def taken_over(_: Lease) -> None:
+        """The last look was before: since then another one drives it."""
+        if (jobs_of(install) / "rescue-1" / "pid").exists():
+            queue.claim("another", timezone.now() + 1.1 * queue.LEASE_TIME)
+
+    step = a_step(run_a_job, commands=slow)
+    with pytest.raises(LeaseLost):
+        Driver(install, lease, threading.Event(), {"rescue": step}, look=taken_over).drive()
+    assert Install.objects.get().lease_worker == "another"
+    status = jobs_of(install) / "rescue-1" / "status"
+    deadline = time.monotonic() + 20
+    while not status.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert status.read_text() == "0\n"
 
 
 def power_cycle(control: Control) -> Outcome:
@@ -122,22 +178,36 @@ def test_a_worker_that_was_frozen_before_a_word_to_the_bmc_does_not_say_it_when_
         assert bmc.writes() == []
 
 
-def test_a_server_that_asks_what_to_start_while_its_install_is_ended_is_given_no_key_to_it() -> None:
+@pytest.mark.parametrize("first", ["the end", "the question"])
+def test_a_server_that_asks_what_to_start_while_its_install_is_ended_is_given_no_key_to_it(
+    first: str, settings: Settings, tmp_path: Path
+) -> None:
+    settings.LANDFALL_RESCUE_DIR = make_rescue(tmp_path / "rescue")
     install = make_install()
     mac = install.server.nics.get().mac
     boot.direct_to_rescue(install.server, install.uuid, "key", timedelta(hours=1))
-    told: list[str | None] = []
+    ops = make_user("ops")
+    told: list[str] = []
 
-    def ask() -> None:
-        told.append(boot.script_for(mac))
-        connection.close()
+    def in_thread(work: Callable[[], object]) -> threading.Thread:
+        def run_and_close() -> None:
+            told.append(str(work()))
+            connection.close()
 
-    asking = threading.Thread(target=ask)
-    with transaction.atomic():
-        actions.force_reset(install, make_user("ops"), "it hangs")
-        asking.start()
+        thread = threading.Thread(target=run_and_close)
+        thread.start()
         time.sleep(0.5)
-    asking.join()
-    assert told[0]
+        return thread
+
+    if first == "the end":
+        with transaction.atomic():
+            actions.force_reset(install, ops, "it hangs")
+            other = in_thread(lambda: boot.script_for(mac))
+    else:
+        with transaction.atomic():
+            assert "landfall.token" in str(boot.script_for(mac))
+            other = in_thread(lambda: actions.force_reset(install, ops, "it hangs"))
+    other.join()
+    assert told
     assert "landfall.token" not in told[0]
     assert not Token.objects.filter(install=install.uuid, expires_at__gt=timezone.now()).exists()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,29 @@ def test_a_bmc_that_stays_busy_is_given_up_after_half_a_minute() -> None:
         error = failure_of(redfish(bad, pauses).power_on)
     assert error.code == "bmc-error" and "409" in error.message
     assert sum(pauses.seconds) == 30
+
+
+def refusing_after(times: int) -> Callable[[], None]:
+    """Lets so many words through, and no more."""
+    left = iter(range(times))
+
+    def ask_first() -> None:
+        if next(left, None) is None:
+            raise PermissionError
+
+    return ask_first
+
+
+def test_somebody_is_asked_before_each_word_that_changes_something_and_before_each_repetition() -> None:
+    with running(busy=3) as bad, pytest.raises(PermissionError):
+        Redfish(bad.bmc(), pause=Pauses(), ask_first=refusing_after(2)).boot_from(Target.NETWORK)
+    assert len(bad.writes()) == 2
+
+
+def test_what_was_switched_off_to_be_restarted_is_switched_on_whatever_anybody_says_by_then() -> None:
+    with running(power="On") as bad:
+        Redfish(bad.bmc(), pause=Pauses(), ask_first=refusing_after(1)).reset(cold=True)
+        assert bad.writes() == [("POST", {"ResetType": "ForceOff"}), ("POST", {"ResetType": "On"})]
 
 
 def test_power_is_switched_on_and_off() -> None:

@@ -41,7 +41,8 @@ def sealed_fields() -> Iterator[SealedField]:
 def reseal(field: SealedField) -> int:
     """How many secrets of the column were sealed with the first key; CommandError when one cannot be opened."""
     # Locked: a password that somebody changes meanwhile is not to be put back.
-    rows = field.model._base_manager.select_for_update().exclude(**{field.attname: None}).exclude(**{field.attname: ""})
+    locked = field.model._base_manager.select_for_update(no_key=True)
+    rows = locked.exclude(**{field.attname: None}).exclude(**{field.attname: ""})
     count = 0
     for pk, secret in rows.order_by("pk").values_list("pk", field.attname):
         try:
