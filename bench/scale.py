@@ -6,6 +6,7 @@ Writes its table into the docs itself. `python -m bench.scale 20` measures and p
 it with `--write`. No number takes longer than half an hour.
 """
 
+import argparse
 import http.client
 import json
 import os
@@ -110,11 +111,15 @@ def main() -> None:
     if house.inside():
         print(json.dumps(measured(int(sys.argv[1]))))
         return
-    sizes = tuple(int(word) for word in sys.argv[1:] if word.isdecimal()) or SIZES
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser.add_argument("sizes", nargs="*", type=int, default=SIZES, help="how many installs at once")
+    parser.add_argument("--write", action="store_true", help="put the table into the docs, as a run of all sizes does")
+    options = parser.parse_args()
+    sizes = tuple(options.sizes)
     found = {size: run(size) for size in sizes}
     text = f"{table(found)}\n\n{report.machine()}"
     print(text)
-    if sizes == SIZES or "--write" in sys.argv:
+    if sizes == SIZES or options.write:
         report.put("scale", text)
 
 
