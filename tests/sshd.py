@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from accounts.secret import Secret
 from deploy import transport
 from tests.ports import free_port
 
 USER = getpass.getuser()
 """An sshd that is not root lets in the one who started it, and nobody else."""
+as_root = pytest.mark.skipif(USER != "root", reason="a rescue system is entered as root: run the tests as root")
+"""For tests in which the engine itself logs in."""
 
 
 @dataclass

@@ -240,9 +240,7 @@ class _Line(connector.Connector):  # type: ignore[misc]  # sushy has no types
     in their vendor's words, it asks for once more.
     """
 
-    def __init__(
-        self, root: str, bmc: Bmc, timeouts: tuple[float, float], ask_first: Callable[[], None] = unasked
-    ) -> None:
+    def __init__(self, root: str, bmc: Bmc, timeouts: tuple[float, float], ask_first: Callable[[], None]) -> None:
         self._ask_first = ask_first
         connect, read = timeouts
         super().__init__(

@@ -22,21 +22,14 @@ from deploy.step import Context, Control, Done, Outcome, Perform, Step, WaitUnti
 from metadata import tokens
 from metadata.models import Boot, Purpose
 from servers.power import PowerCode, PowerError
-from tests import sshd as sshd_module
 from tests.builders import make_install, make_server
 from tests.ports import free_port
-from tests.sshd import Sshd
+from tests.sshd import Sshd, as_root
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(sshd_module.USER != "root", reason="a rescue system is entered as root: run the tests as root"),
+    as_root,
 ]
-
-
-@pytest.fixture
-def sshd() -> Iterator[Sshd]:
-    with sshd_module.running() as server:
-        yield server
 
 
 def a_step(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
@@ -28,23 +28,17 @@ from metadata import boot, tokens
 from metadata.models import Boot, Purpose, Token
 from servers.power import Target
 from servers.power.redfish import Redfish
-from tests import sshd as sshd_module
 from tests.builders import make_install, make_server, make_user
+from tests.deploy.test_driver import in_background, install_in_rescue, wait_for
 from tests.metadata.inventory import make_rescue
 from tests.servers.bad_bmc import PASSWORD, USER
 from tests.servers.bad_bmc import running as running_bmc
-from tests.sshd import Sshd
+from tests.sshd import Sshd, as_root
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(sshd_module.USER != "root", reason="a rescue system is entered as root: run the tests as root"),
+    as_root,
 ]
-
-
-@pytest.fixture
-def sshd() -> Iterator[Sshd]:
-    with sshd_module.running() as server:
-        yield server
 
 
 def echo(ctx: Context) -> Iterator[Command]:
@@ -58,10 +52,7 @@ def a_step(perform: Perform, *tokens: str, commands: Callable[[Context], Iterato
 
 def in_rescue(sshd: Sshd) -> tuple[Install, Lease]:
     """An install in a worker's hands, whose rescue system is the sshd and has called."""
-    server = make_server(disks=1, address="127.0.0.1", ssh_port=sshd.port, power_driver="manual")
-    install = make_install(server, private_key=sshd.private_key, public_key=sshd.public_key)
-    journal.append(install, Kind.PLANNED, {"steps": ["rescue"]})
-    journal.append(install, Kind.RESCUE_READY, {"host_keys": [sshd.host_key], "boot_id": "b1"})
+    install_in_rescue(sshd, a_step(run_a_job))
     claimed = queue.claim("worker", timezone.now())
     assert claimed
     return claimed
@@ -143,9 +134,7 @@ def test_a_worker_that_was_frozen_until_the_time_was_over_does_not_end_the_job_t
         Driver(install, lease, threading.Event(), {"rescue": step}, look=taken_over).drive()
     assert Install.objects.get().lease_worker == "another"
     status = jobs_of(install) / "rescue-1" / "status"
-    deadline = time.monotonic() + 20
-    while not status.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(status.exists)
     assert status.read_text() == "0\n"
 
 
@@ -189,25 +178,18 @@ def test_a_server_that_asks_what_to_start_while_its_install_is_ended_is_given_no
     ops = make_user("ops")
     told: list[str] = []
 
-    def in_thread(work: Callable[[], object]) -> threading.Thread:
-        def run_and_close() -> None:
-            told.append(str(work()))
-            connection.close()
+    def end() -> None:
+        actions.force_reset(install, ops, "it hangs")
 
-        thread = threading.Thread(target=run_and_close)
-        thread.start()
+    def ask() -> None:
+        told.append(str(boot.script_for(mac)))
+
+    now, meanwhile = (end, ask) if first == "the end" else (ask, end)
+    with transaction.atomic():
+        now()
+        other = in_background(meanwhile)
         time.sleep(0.5)
-        return thread
-
-    if first == "the end":
-        with transaction.atomic():
-            actions.force_reset(install, ops, "it hangs")
-            other = in_thread(lambda: boot.script_for(mac))
-    else:
-        with transaction.atomic():
-            assert "landfall.token" in str(boot.script_for(mac))
-            other = in_thread(lambda: actions.force_reset(install, ops, "it hangs"))
     other.join()
-    assert told
-    assert "landfall.token" not in told[0]
+    assert ["landfall.token" in script for script in told] == [first == "the question"]
+    assert Install.objects.get().status == "failed"
     assert not Token.objects.filter(install=install.uuid, expires_at__gt=timezone.now()).exists()

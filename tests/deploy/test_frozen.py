@@ -17,24 +17,17 @@ from deploy import errors, journal
 from deploy.events import Kind, Status
 from deploy.models import Install, LogChunk
 from deploy.steps import STEPS
-from tests import sshd as sshd_module
 from tests.deploy.situations import prove
 from tests.deploy.test_driver import ALL_NUMBERS, install_in_rescue, log_of, numbers_in, wait_for
-from tests.sshd import Sshd
+from tests.sshd import Sshd, as_root
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(sshd_module.USER != "root", reason="a rescue system is entered as root: run the tests as root"),
+    as_root,
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
 Begin = Callable[[str], subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def sshd() -> Iterator[Sshd]:
-    with sshd_module.running() as server:
-        yield server
 
 
 def database_url() -> str:

@@ -17,20 +17,13 @@ from deploy.step import Context
 from deploy.steps import STEPS
 from deploy.steps.finish import FOR_HOME, FOR_ONE_MORE_CALL, FOR_RESCUE, PHONE_HOME
 from servers.power import power_of
-from tests import sshd as sshd_module
 from tests.builders import make_server
 from tests.deploy.histories import Past, running
-from tests.sshd import Sshd
+from tests.sshd import Sshd, as_root
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SAID = "Landfall did not take the call (000), next try in 2 s"
-
-
-@pytest.fixture
-def sshd() -> Iterator[Sshd]:
-    with sshd_module.running() as server:
-        yield server
 
 
 def waiting(hours: float, sshd: Sshd | None = None) -> tuple[Install, Past]:
@@ -110,7 +103,7 @@ def test_a_rescue_system_that_never_comes_is_given_up() -> None:
     assert (state.failure.code, "never called" in state.failure.message) == ("phone-home-missing", True)
 
 
-@pytest.mark.skipif(sshd_module.USER != "root", reason="a rescue system is entered as root: run the tests as root")
+@as_root
 def test_what_the_system_left_behind_is_read_into_the_log_and_gives_the_cause(sshd: Sshd) -> None:
     install = guarded(minutes=1, sshd=sshd)
     journal.append(install, Kind.RESCUE_READY, {"host_keys": [sshd.host_key], "boot_id": "b3"})

@@ -35,7 +35,6 @@ from servers.power import PowerCode, PowerDriver, PowerError, Target, power_of
 from servers.storage import named
 from servers.storage.layout import Layout, plain
 from servers.storage.plan import Plan
-from tests import sshd as sshd_module
 from tests.builders import make_install, make_server, make_user
 from tests.deploy.contexts import make_context
 from tests.deploy.happenings import broken, done, history, started
@@ -44,7 +43,7 @@ from tests.deploy.situations import prove, tame
 from tests.deploy.test_driver import in_background, log_of, wait_for
 from tests.servers.bad_bmc import PASSWORD, USER, BadBmc
 from tests.servers.bad_bmc import running as running_bmc
-from tests.sshd import Sshd
+from tests.sshd import Sshd, as_root
 
 Happened = tuple[Kind, dict[str, Any]]
 
@@ -380,14 +379,7 @@ def bmc() -> Iterator[BadBmc]:
         yield bmc
 
 
-@pytest.fixture
-def sshd() -> Iterator[Sshd]:
-    with sshd_module.running() as server:
-        yield server
-
-
 real = pytest.mark.django_db(transaction=True)
-as_root = pytest.mark.skipif(sshd_module.USER != "root", reason="a rescue system is entered as root")
 
 
 class Died(BaseException):
@@ -463,8 +455,8 @@ def deadly(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
             alive.clear()
             raise Died
 
-    def at_the_edge(server: Any, *before: Callable[[], None]) -> PowerDriver:
-        real_one = power_of(server, *before)
+    def at_the_edge(server: Any, *ask_first: Callable[[], None]) -> PowerDriver:
+        real_one = power_of(server, *ask_first)
 
         def boot_from(target: Target, persistent: bool = False) -> None:
             die("before the BMC is asked")
@@ -629,7 +621,7 @@ def test_a_retry_after_the_guard_starts_the_system_from_its_disk_with_the_token_
 def test_a_bmc_that_fails_when_the_logs_are_to_be_fetched_is_asked_again_and_named(
     bmc: BadBmc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken_bmc(server: Any, *before: Callable[[], None]) -> PowerDriver:
+    def broken_bmc(server: Any, *ask_first: Callable[[], None]) -> PowerDriver:
         raise PowerError(PowerCode.UNREACHABLE, "The BMC is away.", "Look for it.")
 
     monkeypatch.setattr(control, "power_of", broken_bmc)

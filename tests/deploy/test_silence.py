@@ -1,6 +1,5 @@
 """A command that prints nothing for too long, over a real sshd: it is told on the page before its time is up."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,21 +11,14 @@ from deploy.commands import run
 from deploy.events import Event, Kind, Status
 from deploy.models import Install
 from deploy.step import Step
-from tests import sshd as sshd_module
 from tests.deploy.test_driver import a_step, drive, in_background, install_in_rescue, log_of, wait_for
 from tests.deploy.test_install_page import read
-from tests.sshd import Sshd
+from tests.sshd import Sshd, as_root
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(sshd_module.USER != "root", reason="a rescue system is entered as root: run the tests as root"),
+    as_root,
 ]
-
-
-@pytest.fixture
-def sshd() -> Iterator[Sshd]:
-    with sshd_module.running() as server:
-        yield server
 
 
 def quiet_until(gate: Path, quiet: float, timeout: float = 300) -> Step:
